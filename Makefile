@@ -1,0 +1,34 @@
+# env, demo, test and bench work from a fresh clone on a fresh machine; each makes the environment first.
+.PHONY: env demo test quick lint bench soak clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+env: .venv/ready
+
+.venv/ready: pyproject.toml tools/env
+	tools/env $(PYTHON)
+
+demo: env
+	$(BIN)/python tools/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+quick: env
+	$(BIN)/python -m pytest tests/tidy tests/unit tests/contracts -x
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: env
+	$(BIN)/python -m benchmarks --large
+
+soak: env
+	GAVEL_SOAK=1 $(BIN)/python -m pytest tests/crash tests/properties tests/integration --timeout=0
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,144 @@
+"""Typed errors. Each carries its evidence as fields and says in one sentence what to do.
+
+POSIX errors are not here: the filesystem room raises OSError with an errno, and only it and the mount know errnos.
+`retry` tells whether doing the same again may help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GavelError(Exception):
+    """What GavelFS raises of its own; `str()` of it is one sentence for a person."""
+
+    retry = False
+
+
+class Damaged(GavelError):
+    """Bytes from a medium that do not verify."""
+
+    def __init__(self, what: str, offset: int, expected: object = None, found: object = None) -> None:
+        self.what, self.offset, self.expected, self.found = what, offset, expected, found
+        detail = "" if expected is None else f" (expected {expected}, found {found})"
+        super().__init__(
+            f"{what} at byte {offset} is damaged{detail}; run `gavel check --deep` to see how far it goes"
+        )
+
+
+class NotAVolume(GavelError):
+    """The file or device holds no GavelFS volume."""
+
+    def __init__(self, path: str, found: str = "") -> None:
+        self.path, self.found = path, found
+        holds = f" (it holds {found})" if found else ""
+        super().__init__(
+            f"{path} is not a GavelFS volume{holds}; make one with `gavel mkfs`, or check the path"
+        )
+
+
+class NewerFormat(GavelError):
+    """The volume was written by a later release."""
+
+    def __init__(self, version: int, known: int) -> None:
+        self.version, self.known = version, known
+        super().__init__(
+            f"the volume has format {version}, this gavel knows formats up to {known}; install a newer gavel"
+        )
+
+
+class VolumeBusy(GavelError):
+    """Another process has the volume open."""
+
+    retry = True
+
+    def __init__(self, path: str, pid: int | None, command: str = "") -> None:
+        self.path, self.pid, self.command = path, pid, command
+        who = f"process {pid}" if pid else "another process"
+        named = f" ({command})" if command else ""
+        super().__init__(f"{path} is in use by {who}{named}; unmount it there, or work on its mount")
+
+
+class VolumeFull(GavelError):
+    """No free big-block is left beyond the reserve."""
+
+    retry = True
+
+    def __init__(self, free: int, wanted: int) -> None:
+        self.free, self.wanted = free, wanted
+        super().__init__(
+            f"the volume is full ({free} bytes free, {wanted} wanted); delete files and prune history"
+        )
+
+
+class DeviceFull(GavelError):
+    """The storage under the volume has no room for a write that the volume has room for (a sparse file on a full disk)."""
+
+    retry = True
+
+    def __init__(self, offset: int, length: int) -> None:
+        self.offset, self.length = offset, length
+        super().__init__(
+            f"the disk under the volume is full (writing {length} bytes at {offset}); free space there, nothing is lost"
+        )
+
+
+class DeviceFailed(GavelError):
+    """The device answered a read, write or sync with an error. After a failed write or sync the volume takes no more."""
+
+    def __init__(self, action: str, offset: int, reason: str) -> None:
+        self.action, self.offset, self.reason = action, offset, reason
+        super().__init__(
+            f"the device failed to {action} at byte {offset}: {reason}; check the disk, then mount again"
+        )
+
+
+class ReadOnly(GavelError):
+    """A write to something that takes none: a read-only mount, an as-of view."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"read-only: {why}")
+
+
+class BadWhen(GavelError):
+    """A WHEN that cannot be understood, lies in the future or before the beginning."""
+
+    def __init__(self, when: str, why: str) -> None:
+        self.when, self.why = when, why
+        super().__init__(f"{when!r} {why}")
+
+
+class HistoryPruned(GavelError):
+    """As-of access below the prune horizon."""
+
+    def __init__(self, at: int, horizon: int) -> None:
+        self.at, self.horizon = at, horizon
+        super().__init__(
+            f"history before 0x{horizon:016x} has been pruned, 0x{at:016x} is older; `gavel snapshot list` shows what is left"
+        )
+
+
+class Collision(GavelError):
+    """A transaction read something that another one changed before it could commit. Nothing of it was applied."""
+
+    retry = True
+
+    def __init__(self, key: bytes, tid: int, freeze: int, paths: Sequence[str] = ()) -> None:
+        self.key, self.tid, self.freeze, self.paths = key, tid, freeze, tuple(paths)
+        where = ", ".join(self.paths) or key.hex()
+        super().__init__(
+            f"{where} was changed by 0x{tid:016x} since 0x{freeze:016x}; run the transaction again"
+        )
+
+
+class TooLarge(GavelError):
+    """A transaction beyond its bound."""
+
+    def __init__(self, what: str, size: int, bound: int) -> None:
+        self.what, self.size, self.bound = what, size, bound
+        super().__init__(f"{what} of {size} is over the bound of {bound}; split it")
+
+
+class BadRequest(GavelError):
+    """A request that makes no sense as asked; the message says what to ask instead."""

@@ -1,0 +1,1 @@
+"""Names of things: tids, record keys, key ranges. Everything above speaks in these."""

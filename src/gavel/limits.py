@@ -1,0 +1,59 @@
+"""Every bound of GavelFS, each with its reason. Relations between bounds are asserted at the end."""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Names and values that POSIX and the kernel see.
+NAME_MAX: Final = 255  # bytes; what Linux itself allows in one path component
+SYMLINK_MAX: Final = 4095  # bytes; PATH_MAX without the terminator
+XATTR_NAME_MAX: Final = 255  # bytes; XATTR_NAME_MAX of Linux
+XATTR_VALUE_MAX: Final = 64 * KIB  # XATTR_SIZE_MAX of Linux
+XATTR_LIST_MAX: Final = 64 * KIB  # XATTR_LIST_MAX of Linux; a list that cannot be returned must not be made
+LINK_MAX: Final = 2**31 - 1  # fits the kernel's nlink with room
+FILE_SIZE_MAX: Final = 2**63 - 1  # bytes; loff_t
+
+# The volume.
+BIG_BLOCK: Final = (
+    8 * MIB
+)  # unit of allocation, HAMMER's size; large enough that a map entry per unit is cheap
+VOLUME_MIN: Final = 12 * BIG_BLOCK  # header area, one open big-block per stream, the reserve, and some to use
+RESERVE_BIG_BLOCKS: Final = 4  # kept back so that deleting and checkpoints work on a full volume
+EXTENT_MAX: Final = 128 * KIB  # raw bytes under one checksum: what a 4 KiB random read may have to fetch
+INLINE_MAX: Final = 256  # file data up to this many bytes lives in the leaf itself
+FRAME_MAX: Final = 1 * MIB  # body of one log frame; larger transactions take several
+TRANSACTION_MAX: Final = 64 * MIB  # encoded records of one transaction, its data (staged ahead) not counted
+
+# How much log recovery may have to replay; a checkpoint is due when either is passed.
+REPLAY_BYTES_MAX: Final = 64 * MIB
+REPLAY_RECORDS_MAX: Final = 100_000
+
+# Memory.
+NODE_CACHE_BYTES: Final = (
+    48 * MIB
+)  # encoded size of clean B-tree nodes kept decoded (about three times that resident)
+EXTENT_CACHE_BYTES: Final = 16 * MIB  # verified file data kept for the next piece of a sequential read
+OVERLAY_RECORDS: Final = 8192  # dirty records that make a flush due; bounds how long one flush holds the loop
+OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
+
+# Time.
+FLUSH_SECONDS: Final = 5  # without fsync at most this much is lost
+TID_RESERVE_US: Final = 6_000_000  # tids a crash may have forgotten lie within this of the last durable one
+SLICE_RECORDS: Final = (
+    256  # work done between two looks at the event loop by checkpoint, undo, check and reap
+)
+
+# Objects.
+OBJECT_ID_BLOCK: Final = 65_536  # ids reserved at a time; a crash wastes at most this many of 2**63
+OBJECT_ID_MAX: Final = 2**63 - 1  # the top bit marks the mount's node ids of as-of views
+
+# Transactions.
+TRANSACTION_RETRIES: Final = 16  # default of fs.run(); each retry means that somebody else succeeded
+
+assert FRAME_MAX < BIG_BLOCK // 2  # a frame never needs more than one fresh big-block
+assert EXTENT_MAX < FRAME_MAX
+assert INLINE_MAX < EXTENT_MAX
+assert TID_RESERVE_US > FLUSH_SECONDS * 1_000_000  # whatever may be lost is younger than the reservation
+assert OVERLAY_RECORDS < REPLAY_RECORDS_MAX
+assert OVERLAY_BYTES <= REPLAY_BYTES_MAX

@@ -1,0 +1,95 @@
+"""The value of a data record: file bytes held in the value itself, or a view of an extent in the log.
+
+    inline   0x00 | the bytes
+    extent   0x01 | place u64 | stored u32 | length u32 | skip u32 | view u32 | codec u8 | sum 16 bytes   (little-endian)
+
+`place` is the byte offset in this volume where `stored` bytes lie; decoded by `codec` they are `length` raw bytes,
+whose XXH3-128 is `sum`. The record shows `view` of them, beginning at `skip`. `place` is local to the volume;
+all else is the same on every master. Extents are written once and never change.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from xxhash import xxh3_128_digest
+
+from gavel.errors import Damaged
+
+INLINE, EXTENT = 0, 1
+RAW = 0  # codec: stored as it is
+
+_RECORD = Struct("<BQIIIIB16s")
+_REFERENCE = Struct("<QI")
+RECORD_SIZE = _RECORD.size
+
+
+class Extent(NamedTuple):
+    """Where bytes of a file lie and how to know that they are the right ones."""
+
+    place: int
+    stored: int
+    length: int
+    codec: int
+    sum: bytes
+
+
+class DataView(NamedTuple):
+    """What a data record shows: `inline` bytes, or `view` bytes from `skip` on of an extent."""
+
+    extent: Extent | None
+    skip: int
+    view: int
+    inline: bytes
+
+
+def describe(data: bytes | bytearray | memoryview, place: int) -> Extent:
+    """The extent of raw bytes that lie at `place`."""
+    size = len(data)
+    return Extent(place, size, size, RAW, xxh3_128_digest(data))
+
+
+def encode_inline(data: bytes) -> bytes:
+    """The record value that holds these bytes itself."""
+    return b"\0" + data
+
+
+def encode_view(extent: Extent, skip: int, view: int) -> bytes:
+    """The record value that shows `view` bytes of the extent, from `skip` on."""
+    assert 0 < view and skip + view <= extent.length
+    return _RECORD.pack(
+        EXTENT, extent.place, extent.stored, extent.length, skip, view, extent.codec, extent.sum
+    )
+
+
+def decode(value: bytes) -> DataView:
+    """What a data record shows; raises Damaged for a value of no known form."""
+    if value[:1] == b"\0":
+        return DataView(None, 0, len(value) - 1, value[1:])
+    if len(value) != RECORD_SIZE or value[0] != EXTENT:
+        raise Damaged("data record", 0, "a known form", value[:1].hex())
+    _, place, stored, length, skip, view, codec, total = _RECORD.unpack(value)
+    return DataView(Extent(place, stored, length, codec, total), skip, view, b"")
+
+
+def view_size(value: bytes) -> int:
+    """How many bytes of the file a data record shows."""
+    if value[0] == INLINE:
+        return len(value) - 1
+    return int.from_bytes(value[21:25], "little")
+
+
+def reference(value: bytes) -> tuple[int, int] | None:
+    """(place, stored) of the log bytes that a data record keeps alive; None for inline bytes."""
+    if value[0] == INLINE:
+        return None
+    place, stored = _REFERENCE.unpack_from(value, 1)
+    return place, stored
+
+
+def restore(extent: Extent, stored: bytes | memoryview) -> bytes | memoryview:
+    """The raw bytes of an extent from what the volume holds at its place; raises Damaged unless they verify."""
+    if extent.codec != RAW or len(stored) != extent.length or xxh3_128_digest(stored) != extent.sum:
+        raise Damaged("file data", extent.place, extent.sum.hex(), xxh3_128_digest(stored).hex())
+    return stored

@@ -1,0 +1,111 @@
+"""A transaction: reads from a view, its own writes on top, and what it read for the certification at commit.
+
+Invariants:
+- a read after a write of the same key sees the write;
+- nothing leaves the transaction before it is committed; one that raised is dropped and has changed nothing;
+- when `footprint` is kept, every key range on which a result depends is in it, absent keys included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gavel.keys.ranges import RangeSet, just
+from gavel.media.extents import Extent
+from gavel.transaction.view import Buffer, View
+
+
+class Transaction:
+    """Optimistic work on a view.
+
+    `now` is the time (ns since 1970) that all of it happens at, `pfs` the pseudo-filesystem it works in.
+    `writes` maps keys to new values, None for a deletion.
+    """
+
+    __slots__ = ("footprint", "next_object", "now", "pfs", "view", "writes")
+
+    def __init__(
+        self, view: View, now: int, pfs: int = 0, next_object: int = 0, footprint: RangeSet | None = None
+    ) -> None:
+        self.view = view
+        self.now = now
+        self.pfs = pfs
+        self.next_object = next_object  # first of a block of reserved object ids; 0 where none may be made
+        self.footprint = footprint
+        self.writes: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key as this transaction sees it."""
+        writes = self.writes
+        if key in writes:
+            return writes[key]
+        if self.footprint is not None:
+            self.footprint.add(*just(key))
+        return self.view.get(key)
+
+    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values in [lo, hi) in key order, own writes included.
+
+        Writes made while the iterator is in use may or may not be seen; collect first where that matters.
+        The footprint grows with what is really taken, so stopping early reads less.
+        """
+        if self.footprint is None and not self.writes:
+            return self.view.scan(lo, hi)
+        return self._merged(lo, hi)
+
+    def _merged(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        own = sorted(key for key in self.writes if lo <= key < hi)
+        at = 0
+        for key, value in self.view.scan(lo, hi):
+            while at < len(own) and own[at] < key:
+                written = self.writes[own[at]]
+                if written is not None:
+                    self._read(lo, own[at] + b"\0")
+                    yield own[at], written
+                at += 1
+            self._read(lo, key + b"\0")
+            if at < len(own) and own[at] == key:
+                replaced = self.writes[key]
+                at += 1
+                if replaced is not None:
+                    yield key, replaced
+            else:
+                yield key, value
+        self._read(lo, hi)
+        for key in own[at:]:
+            written = self.writes[key]
+            if written is not None:
+                yield key, written
+
+    def _read(self, lo: bytes, hi: bytes) -> None:
+        if self.footprint is not None:
+            self.footprint.add(lo, hi)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a key."""
+        self.writes[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove a key, if it is there."""
+        self.writes[key] = None
+
+    def load(self, extent: Extent) -> Buffer:
+        """The verified raw bytes of an extent. They never change, so this leaves no footprint."""
+        return self.view.load(extent)
+
+    def stage(self, data: Buffer) -> Extent:
+        """Hand file data over ahead of the commit; see View.stage."""
+        return self.view.stage(data)
+
+    def new_object(self) -> int:
+        """An object id that was never used before and never will be again."""
+        assert self.next_object, "this transaction was given no object ids"
+        obj = self.next_object
+        self.next_object += 1
+        return obj
+
+
+def sorted_writes(writes: dict[bytes, bytes | None]) -> tuple[list[bytes], list[bytes | None]]:
+    """Keys in order and their values: the form in which history applies them."""
+    keys = sorted(writes)
+    return keys, [writes[key] for key in keys]

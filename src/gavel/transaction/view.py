@@ -1,0 +1,46 @@
+"""What a transaction reads from: a frozen or a current state of the records.
+
+A view answers at once or raises Miss. A cache that lacks records names all it lacks; the shell fetches them and runs
+the operation again from the start. Operations are pure, so running them again costs nothing but time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from gavel.keys.ranges import Range
+from gavel.media.extents import Extent
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Miss(Exception):  # not an error: a request to fetch
+    """The view does not hold these key ranges (or extents); fetch them and run the operation again."""
+
+    def __init__(self, ranges: tuple[Range, ...] = (), extents: tuple[Extent, ...] = ()) -> None:
+        super().__init__(ranges, extents)
+        self.ranges, self.extents = ranges, extents
+
+
+class View(Protocol):
+    """A state of the records, at one tid or with the latest changes of this client on top."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key; None where there is none; raises Miss."""
+
+    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values in [lo, hi), in key order, lazily; raises Miss.
+
+        The iterator is used up or dropped before anything is written to what lies beneath the view.
+        """
+
+    def load(self, extent: Extent) -> Buffer:
+        """The verified raw bytes of an extent; raises Miss, Damaged."""
+
+    def stage(self, data: Buffer) -> Extent:
+        """Hand file data over ahead of the commit that will refer to it; at most limits.EXTENT_MAX bytes.
+
+        The bytes are not durable before that commit is; the buffer may be reused once this returns.
+        Raises VolumeFull; ReadOnly where nothing can be written.
+        """
