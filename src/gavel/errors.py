@@ -21,9 +21,7 @@ class Damaged(GavelError):
     def __init__(self, what: str, offset: int, expected: object = None, found: object = None) -> None:
         self.what, self.offset, self.expected, self.found = what, offset, expected, found
         detail = "" if expected is None else f" (expected {expected}, found {found})"
-        super().__init__(
-            f"{what} at byte {offset} is damaged{detail}; run `gavel check --deep` to see how far it goes"
-        )
+        super().__init__(f"{what} at byte {offset} is damaged{detail}; run `gavel check --deep` to see how far it goes")
 
 
 class NotAVolume(GavelError):
@@ -32,9 +30,7 @@ class NotAVolume(GavelError):
     def __init__(self, path: str, found: str = "") -> None:
         self.path, self.found = path, found
         holds = f" (it holds {found})" if found else ""
-        super().__init__(
-            f"{path} is not a GavelFS volume{holds}; make one with `gavel mkfs`, or check the path"
-        )
+        super().__init__(f"{path} is not a GavelFS volume{holds}; make one with `gavel mkfs`, or check the path")
 
 
 class NewerFormat(GavelError):
@@ -66,13 +62,11 @@ class VolumeFull(GavelError):
 
     def __init__(self, free: int, wanted: int) -> None:
         self.free, self.wanted = free, wanted
-        super().__init__(
-            f"the volume is full ({free} bytes free, {wanted} wanted); delete files and prune history"
-        )
+        super().__init__(f"the volume is full ({free} bytes free, {wanted} wanted); delete files and prune history")
 
 
 class DeviceFull(GavelError):
-    """The storage under the volume has no room for a write that the volume has room for (a sparse file on a full disk)."""
+    """The storage under the volume has no room left (a sparse file on a full disk)."""
 
     retry = True
 
@@ -88,9 +82,7 @@ class DeviceFailed(GavelError):
 
     def __init__(self, action: str, offset: int, reason: str) -> None:
         self.action, self.offset, self.reason = action, offset, reason
-        super().__init__(
-            f"the device failed to {action} at byte {offset}: {reason}; check the disk, then mount again"
-        )
+        super().__init__(f"the device failed to {action} at byte {offset}: {reason}; check the disk, then mount again")
 
 
 class ReadOnly(GavelError):
@@ -115,7 +107,8 @@ class HistoryPruned(GavelError):
     def __init__(self, at: int, horizon: int) -> None:
         self.at, self.horizon = at, horizon
         super().__init__(
-            f"history before 0x{horizon:016x} has been pruned, 0x{at:016x} is older; `gavel snapshot list` shows what is left"
+            f"history before 0x{horizon:016x} has been pruned, 0x{at:016x} is older; "
+            "`gavel snapshot list` shows what is left"
         )
 
 
@@ -127,9 +120,7 @@ class Collision(GavelError):
     def __init__(self, key: bytes, tid: int, freeze: int, paths: Sequence[str] = ()) -> None:
         self.key, self.tid, self.freeze, self.paths = key, tid, freeze, tuple(paths)
         where = ", ".join(self.paths) or key.hex()
-        super().__init__(
-            f"{where} was changed by 0x{tid:016x} since 0x{freeze:016x}; run the transaction again"
-        )
+        super().__init__(f"{where} was changed by 0x{tid:016x} since 0x{freeze:016x}; run the transaction again")
 
 
 class TooLarge(GavelError):

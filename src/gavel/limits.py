@@ -15,9 +15,7 @@ LINK_MAX: Final = 2**31 - 1  # fits the kernel's nlink with room
 FILE_SIZE_MAX: Final = 2**63 - 1  # bytes; loff_t
 
 # The volume.
-BIG_BLOCK: Final = (
-    8 * MIB
-)  # unit of allocation, HAMMER's size; large enough that a map entry per unit is cheap
+BIG_BLOCK: Final = 8 * MIB  # unit of allocation, HAMMER's size; large enough that a map entry per unit is cheap
 VOLUME_MIN: Final = 12 * BIG_BLOCK  # header area, one open big-block per stream, the reserve, and some to use
 RESERVE_BIG_BLOCKS: Final = 4  # kept back so that deleting and checkpoints work on a full volume
 EXTENT_MAX: Final = 128 * KIB  # raw bytes under one checksum: what a 4 KiB random read may have to fetch
@@ -30,9 +28,7 @@ REPLAY_BYTES_MAX: Final = 64 * MIB
 REPLAY_RECORDS_MAX: Final = 100_000
 
 # Memory.
-NODE_CACHE_BYTES: Final = (
-    48 * MIB
-)  # encoded size of clean B-tree nodes kept decoded (about three times that resident)
+NODE_CACHE_BYTES: Final = 48 * MIB  # encoded size of clean B-tree nodes kept decoded (resident: some three times that)
 EXTENT_CACHE_BYTES: Final = 16 * MIB  # verified file data kept for the next piece of a sequential read
 OVERLAY_RECORDS: Final = 8192  # dirty records that make a flush due; bounds how long one flush holds the loop
 OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
@@ -40,9 +36,7 @@ OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
 # Time.
 FLUSH_SECONDS: Final = 5  # without fsync at most this much is lost
 TID_RESERVE_US: Final = 6_000_000  # tids a crash may have forgotten lie within this of the last durable one
-SLICE_RECORDS: Final = (
-    256  # work done between two looks at the event loop by checkpoint, undo, check and reap
-)
+SLICE_RECORDS: Final = 256  # work done between two looks at the event loop by checkpoint, undo, check and reap
 
 # Objects.
 OBJECT_ID_BLOCK: Final = 65_536  # ids reserved at a time; a crash wastes at most this many of 2**63

@@ -44,7 +44,8 @@ class RecordKey(NamedTuple):
 
 def parse(key: bytes) -> RecordKey:
     """Take a key apart; raises struct.error for one that is too short."""
-    return RecordKey(*_HEAD.unpack_from(key), key[HEAD_SIZE:])
+    pfs, locality, obj, kind = _HEAD.unpack_from(key)
+    return RecordKey(pfs, locality, obj, kind, key[HEAD_SIZE:])
 
 
 def after(prefix: bytes) -> bytes:

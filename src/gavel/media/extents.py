@@ -57,10 +57,8 @@ def encode_inline(data: bytes) -> bytes:
 
 def encode_view(extent: Extent, skip: int, view: int) -> bytes:
     """The record value that shows `view` bytes of the extent, from `skip` on."""
-    assert 0 < view and skip + view <= extent.length
-    return _RECORD.pack(
-        EXTENT, extent.place, extent.stored, extent.length, skip, view, extent.codec, extent.sum
-    )
+    assert view > 0 and skip + view <= extent.length
+    return _RECORD.pack(EXTENT, extent.place, extent.stored, extent.length, skip, view, extent.codec, extent.sum)
 
 
 def decode(value: bytes) -> DataView:
