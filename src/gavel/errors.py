@@ -78,7 +78,7 @@ class DeviceFull(GavelError):
 
 
 class DeviceFailed(GavelError):
-    """The device answered a read, write or sync with an error. After a failed write or sync the volume takes no more."""
+    """The device answered with an error. After a failed write or sync the volume takes no more writes."""
 
     def __init__(self, action: str, offset: int, reason: str) -> None:
         self.action, self.offset, self.reason = action, offset, reason

@@ -1,11 +1,11 @@
 """The value of a data record: file bytes held in the value itself, or a view of an extent in the log.
 
     inline   0x00 | the bytes
-    extent   0x01 | place u64 | stored u32 | length u32 | skip u32 | view u32 | codec u8 | sum 16 bytes   (little-endian)
+    extent   0x01 | place u64 | stored u32 | length u32 | skip u32 | view u32 | codec u8 | sum 16 bytes
 
-`place` is the byte offset in this volume where `stored` bytes lie; decoded by `codec` they are `length` raw bytes,
-whose XXH3-128 is `sum`. The record shows `view` of them, beginning at `skip`. `place` is local to the volume;
-all else is the same on every master. Extents are written once and never change.
+Numbers are little-endian. `place` is the byte offset in this volume where `stored` bytes lie; decoded by `codec`
+they are `length` raw bytes, whose XXH3-128 is `sum`. The record shows `view` of them, beginning at `skip`. `place`
+is local to the volume; all else is the same on every master. Extents are written once and never change.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gavel.keys.ranges import RangeSet, just
 from gavel.media.extents import Extent
@@ -22,15 +22,20 @@ class Transaction:
     `writes` maps keys to new values, None for a deletion.
     """
 
-    __slots__ = ("footprint", "next_object", "now", "pfs", "view", "writes")
+    __slots__ = ("_take_object", "footprint", "now", "pfs", "view", "writes")
 
     def __init__(
-        self, view: View, now: int, pfs: int = 0, next_object: int = 0, footprint: RangeSet | None = None
+        self,
+        view: View,
+        now: int,
+        pfs: int = 0,
+        take_object: Callable[[], int] | None = None,
+        footprint: RangeSet | None = None,
     ) -> None:
         self.view = view
         self.now = now
         self.pfs = pfs
-        self.next_object = next_object  # first of a block of reserved object ids; 0 where none may be made
+        self._take_object = take_object  # None where no objects may be made
         self.footprint = footprint
         self.writes: dict[bytes, bytes | None] = {}
 
@@ -99,10 +104,8 @@ class Transaction:
 
     def new_object(self) -> int:
         """An object id that was never used before and never will be again."""
-        assert self.next_object, "this transaction was given no object ids"
-        obj = self.next_object
-        self.next_object += 1
-        return obj
+        assert self._take_object is not None, "this transaction was given no object ids"
+        return self._take_object()
 
 
 def sorted_writes(writes: dict[bytes, bytes | None]) -> tuple[list[bytes], list[bytes | None]]:
