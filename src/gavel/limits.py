@@ -38,6 +38,9 @@ FLUSH_SECONDS: Final = 5  # without fsync at most this much is lost
 TID_RESERVE_US: Final = 6_000_000  # tids a crash may have forgotten lie within this of the last durable one
 SLICE_RECORDS: Final = 256  # work done between two looks at the event loop by checkpoint, undo, check and reap
 
+# One operation.
+COPY_RECORDS_MAX: Final = 4096  # data records one copy_file_range shares; half a gigabyte, then the caller goes on
+
 # Objects.
 OBJECT_ID_BLOCK: Final = 65_536  # ids reserved at a time; a crash wastes at most this many of 2**63
 OBJECT_ID_MAX: Final = 2**63 - 1  # the top bit marks the mount's node ids of as-of views
