@@ -22,6 +22,7 @@ ROOT, INODES, ENTRIES, XATTRS, DATA = range(5)
 INODE, ENTRY, XATTR, EXTENT, ORPHAN, COUNTER, SNAPSHOT, CONFIG = range(1, 9)
 
 ROOT_OBJECT = 1  # the root directory of every pseudo-filesystem
+OBJECTS = b"objects"  # the counter of object ids: the first one that is not reserved
 
 _HEAD = Struct(">HBQB")
 _WIDE = Struct(">HBQBQ")

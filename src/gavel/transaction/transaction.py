@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from gavel.keys.ranges import RangeSet, just
 from gavel.media.extents import Extent
+from gavel.transaction.merged import merged
 from gavel.transaction.view import Buffer, View
 
 
@@ -56,35 +57,18 @@ class Transaction:
         """
         if self.footprint is None and not self.writes:
             return self.view.scan(lo, hi)
-        return self._merged(lo, hi)
-
-    def _merged(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
         own = sorted(key for key in self.writes if lo <= key < hi)
-        at = 0
-        for key, value in self.view.scan(lo, hi):
-            while at < len(own) and own[at] < key:
-                written = self.writes[own[at]]
-                if written is not None:
-                    self._read(lo, own[at] + b"\0")
-                    yield own[at], written
-                at += 1
-            self._read(lo, key + b"\0")
-            if at < len(own) and own[at] == key:
-                replaced = self.writes[key]
-                at += 1
-                if replaced is not None:
-                    yield key, replaced
-            else:
-                yield key, value
-        self._read(lo, hi)
-        for key in own[at:]:
-            written = self.writes[key]
-            if written is not None:
-                yield key, written
+        records = merged(own, self.writes, self.view.scan(lo, hi))
+        return records if self.footprint is None else self._noted(lo, hi, records, self.footprint)
 
-    def _read(self, lo: bytes, hi: bytes) -> None:
-        if self.footprint is not None:
-            self.footprint.add(lo, hi)
+    @staticmethod
+    def _noted(
+        lo: bytes, hi: bytes, records: Iterator[tuple[bytes, bytes]], footprint: RangeSet
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in records:
+            footprint.add(lo, key + b"\0")
+            yield key, value
+        footprint.add(lo, hi)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set a key."""
