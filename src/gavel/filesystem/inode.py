@@ -2,13 +2,32 @@
 
 An inode is encoded as a MessagePack array in field order; fields added later come at the end with defaults, so that
 old records stay readable. Object ids are unique forever, therefore there is no generation.
+
+Invariants:
+- a directory's nlink is 2 and one for each directory in it; its size is the number of its entries;
+- an object with nlink 0 has an orphan record (and only such an object has one), parent 0, and for a directory no
+  entries;
+- `parent` and `name_hash` lead to a name that exists, or are 0; a directory's are 0 only when it has none, and the
+  root directory is its own parent;
+- `xattrs` is the number of xattr records, ACLs included.
 """
 
 from __future__ import annotations
 
+import errno
 import stat
 
 import msgspec
+
+from gavel.filesystem.failure import failure
+from gavel.keys import records
+from gavel.keys.ranges import Range
+from gavel.transaction.transaction import Transaction
+from gavel.transaction.view import Miss
+
+UNNAMED = 1  # flag: made by O_TMPFILE and never linked, so linking it is allowed
+
+_TYPE, _DIRECTORY = 0o170000, stat.S_IFDIR
 
 
 class Inode(msgspec.Struct, array_like=True, gc=False):
@@ -18,13 +37,13 @@ class Inode(msgspec.Struct, array_like=True, gc=False):
     nlink: int
     uid: int
     gid: int
-    size: int
+    size: int  # of a directory: how many entries it has
     used: int  # bytes of data records; st_blocks is this in 512s, rounded up
     mtime: int
     ctime: int
     btime: int
     atime: int
-    parent: int  # directory of the name it was last linked or moved to; 0 when it has none left
+    parent: int  # directory of the name it was last linked or moved to; 0 when that name is gone
     name_hash: int  # of that name; with parent it finds the path without a table
     rdev: int = 0
     xattrs: int = 0  # how many, so that the kernel's question for a missing one needs no lookup
@@ -49,3 +68,49 @@ class Inode(msgspec.Struct, array_like=True, gc=False):
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Inode).decode
+
+
+def read(tx: Transaction, obj: int) -> Inode:
+    """The inode of an object, the reader's own to change; raises ESTALE when there is none (any more)."""
+    value = tx.get(records.inode(tx.pfs, obj))
+    if value is None:
+        raise failure(errno.ESTALE)
+    return decode(value)
+
+
+def write(tx: Transaction, obj: int, inode: Inode) -> None:
+    """Set the inode of an object."""
+    tx.put(records.inode(tx.pfs, obj), encode(inode))
+
+
+def directory(value: bytes | None) -> Inode:
+    """The inode of a directory from its record; raises ESTALE for no record, ENOTDIR for another type."""
+    if value is None:
+        raise failure(errno.ESTALE)
+    inode = decode(value)
+    if inode.mode & _TYPE != _DIRECTORY:
+        raise failure(errno.ENOTDIR)
+    return inode
+
+
+def pair(tx: Transaction, first: bytes, second: bytes) -> tuple[bytes | None, bytes | None]:
+    """The values of two keys; what is missing of both is named in one Miss."""
+    try:
+        return tx.get(first), tx.get(second)
+    except Miss:
+        first_value, second_value = several(tx, [first, second])
+        return first_value, second_value
+
+
+def several(tx: Transaction, keys: list[bytes]) -> list[bytes | None]:
+    """The values of keys; what is missing of all of them is named in one Miss."""
+    values: list[bytes | None] = []
+    ranges: list[Range] = []
+    for key in keys:
+        try:
+            values.append(tx.get(key))
+        except Miss as miss:
+            ranges.extend(miss.ranges)
+    if ranges:
+        raise Miss(tuple(ranges))
+    return values

@@ -1,0 +1,126 @@
+"""Directories: entries by name, and reading them in a stable order.
+
+An entry's value is the object id (8 bytes, big-endian) and the type (1 byte, as in a dirent: the file type bits of
+st_mode shifted right by 12).
+
+Reading goes by cookies, which are hashes of the names. So an entry keeps its cookie whatever else is added to or
+removed from the directory, and a name that is there from the first to the last reply is given exactly once. Names
+with equal hashes share a cookie; a reply never ends between them.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from gavel.filesystem import inode as inodes
+from gavel.filesystem.failure import failure
+from gavel.filesystem.inode import Inode
+from gavel.keys import records
+from gavel.limits import NAME_MAX
+from gavel.transaction.transaction import Transaction
+
+_VALUE = Struct(">QB")
+pack_entry = _VALUE.pack  # (object, type) -> the value of an entry
+unpack_entry = _VALUE.unpack  # the value of an entry -> (object, type)
+
+TYPE_DIRECTORY = 4  # DT_DIR
+COOKIE_SELF, COOKIE_PARENT = 1, 2  # of "." and ".."
+
+
+class Entry(NamedTuple):
+    """One name in a directory. `cookie` continues behind it, `type` is as in a dirent."""
+
+    cookie: int
+    name: bytes
+    object: int
+    type: int
+
+
+def check_name(name: bytes) -> None:
+    """Whether a name may be given to anything; raises ENAMETOOLONG, ENOENT (empty), EINVAL (NUL or slash in it)."""
+    size = len(name)
+    if size > NAME_MAX:
+        raise failure(errno.ENAMETOOLONG)
+    if b"/" in name or b"\0" in name:
+        raise failure(errno.EINVAL)
+    if size < 3 and (not name or name in (b".", b"..")):
+        raise failure(errno.EEXIST if name else errno.ENOENT)
+
+
+def lookup(tx: Transaction, parent: int, name: bytes) -> tuple[int, Inode] | None:
+    """The object that a directory holds under a name, and its inode; None where there is none.
+
+    "." and ".." are understood. Whether `parent` is a directory is not looked at: what is none has no entries.
+    Raises ENAMETOOLONG; ESTALE for ".." of an object that is gone.
+    """
+    if len(name) > NAME_MAX:
+        raise failure(errno.ENAMETOOLONG)
+    value = tx.get(records.entry(tx.pfs, parent, name))
+    if value is None:
+        if name == b"." or name == b"..":
+            return _lookup_dots(tx, parent, name)
+        return None
+    obj: int = unpack_entry(value)[0]
+    return obj, inodes.read(tx, obj)
+
+
+def _lookup_dots(tx: Transaction, directory: int, name: bytes) -> tuple[int, Inode] | None:
+    inode = inodes.directory(tx.get(records.inode(tx.pfs, directory)))
+    if name == b".":
+        return directory, inode
+    return (inode.parent, inodes.read(tx, inode.parent)) if inode.parent else None
+
+
+def readdir(tx: Transaction, directory: int, cookie: int, limit: int) -> list[Entry]:
+    """Entries behind a cookie (0 for the first), "." and ".." among them; an empty list at the end.
+
+    At least one and about `limit`: names of equal hash come together, so there may be a few more. Who passes on only
+    part of the list must cut it between different cookies. Raises ENOTDIR, ESTALE; ENOENT once it was removed.
+    """
+    inode = inodes.directory(tx.get(records.inode(tx.pfs, directory)))
+    if inode.nlink == 0:
+        raise failure(errno.ENOENT)
+    found: list[Entry] = []
+    if cookie < COOKIE_SELF:
+        found.append(Entry(COOKIE_SELF, b".", directory, TYPE_DIRECTORY))
+    if cookie < COOKIE_PARENT and len(found) < limit:
+        found.append(Entry(COOKIE_PARENT, b"..", inode.parent, TYPE_DIRECTORY))
+    if not found or len(found) < limit:
+        found.extend(_some(entries(tx, directory, max(cookie, COOKIE_PARENT)), limit - len(found)))
+    return found
+
+
+def entries(tx: Transaction, directory: int, cookie: int = 0) -> Iterator[Entry]:
+    """The entries of a directory behind a cookie in cookie order, lazily, without "." and ".."."""
+    if cookie >= records.COOKIE_MAX:
+        return
+    name_at, cookie_at, unpack = records.entry_name, records.entry_cookie, unpack_entry
+    for key, value in tx.scan(*records.entries(tx.pfs, directory, cookie)):
+        obj, kind = unpack(value)
+        yield Entry(cookie_at(key), name_at(key), obj, kind)
+
+
+def _some(source: Iterator[Entry], limit: int) -> Iterator[Entry]:
+    """The first entries, up to the limit and to the end of a group of equal cookies."""
+    last = -1
+    for entry in source:
+        if limit <= 0 and last >= 0 and entry.cookie != last:
+            return
+        yield entry
+        limit -= 1
+        last = entry.cookie
+
+
+def readdir_plus(tx: Transaction, directory: int, cookie: int, limit: int) -> list[tuple[Entry, Inode]]:
+    """As readdir, with the inode of each entry. All inodes that are missing are named in one Miss."""
+    found = readdir(tx, directory, cookie, limit)
+    values = inodes.several(tx, [records.inode(tx.pfs, entry.object) for entry in found])
+    result = []
+    for entry, value in zip(found, values, strict=True):
+        if value is None:
+            raise failure(errno.ESTALE)
+        result.append((entry, inodes.decode(value)))
+    return result
