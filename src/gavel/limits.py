@@ -11,6 +11,7 @@ SYMLINK_MAX: Final = 4095  # bytes; PATH_MAX without the terminator
 XATTR_NAME_MAX: Final = 255  # bytes; XATTR_NAME_MAX of Linux
 XATTR_VALUE_MAX: Final = 64 * KIB  # XATTR_SIZE_MAX of Linux
 XATTR_LIST_MAX: Final = 64 * KIB  # XATTR_LIST_MAX of Linux; a list that cannot be returned must not be made
+NOTE_MAX: Final = 4 * KIB  # bytes of a snapshot's note; a remark, not a file
 LINK_MAX: Final = 2**31 - 1  # fits the kernel's nlink with room
 FILE_SIZE_MAX: Final = 2**63 - 1  # bytes; loff_t
 
@@ -21,6 +22,8 @@ RESERVE_BIG_BLOCKS: Final = 4  # kept back so that deleting and checkpoints work
 EXTENT_MAX: Final = 128 * KIB  # raw bytes under one checksum: what a 4 KiB random read may have to fetch
 INLINE_MAX: Final = 256  # file data up to this many bytes lives in the leaf itself
 FRAME_MAX: Final = 1 * MIB  # body of one log frame; larger transactions take several
+LOG_PENDING_MAX: Final = 1 * MIB  # frames kept in memory before they are handed to the device in one write
+WITNESS_BIG_BLOCKS: Final = 64  # free big-blocks in which recovery looks for proof that a log end is rot, not a crash
 TRANSACTION_MAX: Final = 64 * MIB  # encoded records of one transaction, its data (staged ahead) not counted
 
 # How much log recovery may have to replay; a checkpoint is due when either is passed.

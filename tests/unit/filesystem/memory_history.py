@@ -40,7 +40,7 @@ class MemoryHistory:
         self.keys: list[bytes] = []
         self.micros = self.START
         self.created_tid = self.last_tid = tids.make(self.micros)
-        self.next_object = 1
+        self.next_object = 2  # 1 is the root directory
         self.loads = 0
 
     # The past.
