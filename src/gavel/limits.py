@@ -40,6 +40,7 @@ OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
 FLUSH_SECONDS: Final = 5  # without fsync at most this much is lost
 TID_RESERVE_US: Final = 6_000_000  # tids a crash may have forgotten lie within this of the last durable one
 SLICE_RECORDS: Final = 256  # work done between two looks at the event loop by checkpoint, undo, check and reap
+SLICE_NODES: Final = 32  # nodes a checkpoint writes between two such looks; a millisecond or so
 
 # One operation.
 COPY_RECORDS_MAX: Final = 4096  # data records one copy_file_range shares; half a gigabyte, then the caller goes on

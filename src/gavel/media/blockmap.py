@@ -1,0 +1,137 @@
+"""The big-block map: what each big-block is for, how far it is filled, how many of its bytes are alive.
+
+Two layers on the device (a root naming pages, pages of entries), flat arrays in memory. Invariants:
+
+- an entry whose kind is FREE has no live bytes and nothing reachable points into its big-block;
+- `live` counts references: bytes that several records share count once for each;
+- `dirty` holds the index of every page that differs from its copy on the device;
+- a page that was never written (offset 0 in the root) has only FREE entries.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterator
+
+from gavel.errors import Damaged, VolumeFull
+from gavel.limits import BIG_BLOCK
+from gavel.media import layout
+from gavel.media.layout import FREE, HEADER, PAGE_ENTRIES, PAGE_ENTRY
+
+_USED = re.compile(rb"[^\0]", re.DOTALL)
+
+
+class BlockMap:
+    """One entry per big-block; `pages` holds (offset, sum) of every page's copy on the device."""
+
+    __slots__ = ("append", "dirty", "free", "generation", "kinds", "live", "lowest", "pages")
+
+    def __init__(self, big_blocks: int) -> None:
+        self.kinds = bytearray(big_blocks)
+        self.generation = array("I", bytes(4 * big_blocks))
+        self.append = array("I", bytes(4 * big_blocks))
+        self.live = array("Q", bytes(8 * big_blocks))
+        self.pages = [(0, 0)] * -(-big_blocks // PAGE_ENTRIES)
+        self.dirty: set[int] = set()
+        self.lowest = 0
+        self.free = big_blocks
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def copy(self) -> BlockMap:
+        """A map of its own with the same entries, pages and dirt."""
+        other = BlockMap(0)
+        other.kinds, other.generation = self.kinds[:], self.generation[:]
+        other.append, other.live = self.append[:], self.live[:]
+        other.pages, other.dirty = self.pages[:], set(self.dirty)
+        other.lowest, other.free = self.lowest, self.free
+        return other
+
+    def used(self) -> Iterator[int]:
+        """Every big-block that is not FREE, in order."""
+        return (match.start() for match in _USED.finditer(self.kinds))
+
+    def take(self, kind: int, keep: int) -> int:
+        """Open the lowest FREE big-block for `kind`; raises VolumeFull unless more than `keep` are FREE."""
+        if self.free <= keep:
+            raise VolumeFull(self.free * BIG_BLOCK, BIG_BLOCK)
+        block = self.kinds.find(FREE, self.lowest)
+        self.assign(block, kind)
+        return block
+
+    def assign(self, block: int, kind: int) -> None:
+        """A big-block begins to hold `kind`, from its first byte on."""
+        if self.kinds[block] == FREE:
+            self.free -= 1
+        self.kinds[block] = kind
+        self.generation[block] = (self.generation[block] + 1) & 0xFFFFFFFF
+        self.append[block] = 0
+        self.live[block] = 0
+        self.dirty.add(block // PAGE_ENTRIES)
+
+    def release(self, block: int) -> None:
+        """A big-block that nothing points into any more is FREE again."""
+        assert self.live[block] == 0 and self.kinds[block] not in (FREE, HEADER), f"big-block {block} is not dead"
+        self.kinds[block] = FREE
+        self.append[block] = 0
+        self.free += 1
+        self.lowest = min(self.lowest, block)
+        self.dirty.add(block // PAGE_ENTRIES)
+
+    def fill(self, block: int, append: int) -> None:
+        """The big-block is filled up to `append` bytes."""
+        if self.append[block] != append:
+            self.append[block] = append
+            self.dirty.add(block // PAGE_ENTRIES)
+
+    def add(self, block: int, size: int) -> None:
+        """`size` more bytes of the big-block are referred to."""
+        assert self.kinds[block] != FREE, f"a reference into the free big-block {block}"
+        self.live[block] += size
+        self.dirty.add(block // PAGE_ENTRIES)
+
+    def drop(self, block: int, size: int) -> None:
+        """`size` bytes of the big-block are no longer referred to."""
+        left = self.live[block] - size
+        assert left >= 0, f"big-block {block} has {left + size} live bytes, {size} dropped"
+        self.live[block] = left
+        self.dirty.add(block // PAGE_ENTRIES)
+
+    def set_live(self, block: int, live: int) -> None:
+        """Put the count right for a big-block whose live bytes are counted anew (those of the map itself)."""
+        if self.live[block] != live:
+            self.live[block] = live
+            self.dirty.add(block // PAGE_ENTRIES)
+
+    def encode_page(self, index: int) -> bytes:
+        """The entries of a page, without its envelope."""
+        first = index * PAGE_ENTRIES
+        last = min(first + PAGE_ENTRIES, len(self.kinds))
+        pack = PAGE_ENTRY.pack
+        entries = zip(
+            self.kinds[first:last],
+            self.generation[first:last],
+            self.append[first:last],
+            self.live[first:last],
+            strict=True,
+        )
+        packed = b"".join([pack(kind, generation, append, 0, live) for kind, generation, append, live in entries])
+        return packed.ljust(layout.PAGE_SIZE - layout.PAGE_HEAD.size, b"\0")
+
+    def decode_page(self, index: int, payload: bytes | memoryview, offset: int) -> None:
+        """Take over the entries of a page; raises Damaged where an entry cannot be."""
+        first = index * PAGE_ENTRIES
+        last = min(first + PAGE_ENTRIES, len(self.kinds))
+        for block in range(first, last):
+            entry = PAGE_ENTRY.unpack_from(payload, (block - first) * PAGE_ENTRY.size)
+            kind, generation, append, _, live = entry
+            if kind > HEADER or append > BIG_BLOCK or (kind == FREE and live):
+                raise Damaged("map page", offset, "a possible entry", entry)
+            if kind != FREE:
+                self.free -= 1
+            self.kinds[block] = kind
+            self.generation[block] = generation
+            self.append[block] = append
+            self.live[block] = live

@@ -1,0 +1,74 @@
+"""B-Tree nodes in TREE big-blocks: saved once under an address, verified when loaded, never overwritten.
+
+Invariants:
+
+- an address names offset and size, so that a load is one read;
+- a node waits in memory until flush(), and can be loaded meanwhile;
+- flush() leaves the cursor at a fresh sector when asked to, so that no later write touches a sector of a checkpoint.
+"""
+
+from __future__ import annotations
+
+from gavel.errors import Damaged
+from gavel.limits import BIG_BLOCK, LOG_PENDING_MAX
+from gavel.media import layout
+from gavel.media.blockmap import BlockMap
+from gavel.media.device import Device
+from gavel.media.layout import NODE_HEAD, NODE_MAGIC, SECTOR, TREE
+from gavel.media.stream import Stream
+
+
+class Nodes(Stream):
+    """The open end of the TREE stream, and loads from anywhere in it."""
+
+    __slots__ = ("_map", "_pending", "_salt")
+
+    def __init__(self, device: Device, blockmap: BlockMap, salt: int) -> None:
+        super().__init__(device)
+        self._map = blockmap
+        self._salt = salt
+        self._pending: dict[int, bytes] = {}
+
+    def save(self, payload: bytes, checkpoint: int) -> int:
+        """Take a node; its address. Raises VolumeFull or DeviceFull with nothing taken."""
+        size = layout.node_size(len(payload))
+        assert size <= layout.NODE_MAX, f"a node of {len(payload)} bytes"
+        if self.waiting > LOG_PENDING_MAX:
+            self.write_out()
+        if self.cursor + size > self.end:
+            block = self._map.take(TREE, 0)
+            self.move(block)
+        offset = self.cursor
+        sealed = layout.seal(NODE_MAGIC, len(payload), self._salt ^ offset, checkpoint, payload)
+        self.put(sealed.ljust(size, b"\0"))
+        self._map.fill(self.block, self.cursor - self.block * BIG_BLOCK)
+        address = layout.node_address(offset, size)
+        self._pending[address] = payload
+        return address
+
+    def load(self, address: int) -> bytes:
+        """The payload saved under an address; raises Damaged."""
+        waiting = self._pending.get(address)
+        if waiting is not None:
+            return waiting
+        offset, size = layout.node_extent(address)
+        if not BIG_BLOCK <= offset <= len(self._map) * BIG_BLOCK - size or size < NODE_HEAD.size:
+            raise Damaged("node address", offset, "a place in the volume", hex(address))
+        sealed = self.device.read(offset, size)
+        length = layout.verify(NODE_MAGIC, self._salt ^ offset, sealed)
+        if length is None:
+            raise Damaged("tree node", offset)
+        return sealed[NODE_HEAD.size : NODE_HEAD.size + length]
+
+    def write_out(self) -> None:
+        """Hand all waiting nodes to the device; raises DeviceFull (call again later) or DeviceFailed."""
+        self.flush()
+        self._pending.clear()
+
+    def settle_sector(self) -> None:
+        """Write out, and let the next node begin a fresh sector."""
+        self.write_out()
+        if self.block and self.cursor % SECTOR:
+            cursor = min(-(-self.cursor // SECTOR) * SECTOR, self.end)
+            self.seek(cursor)
+            self._map.fill(self.block, cursor - self.block * BIG_BLOCK)

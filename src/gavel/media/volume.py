@@ -1,0 +1,392 @@
+"""One volume on one device: the log of what was promised, tree nodes, the map of big-blocks, and its checkpoints.
+
+Invariants (docs/internals/volume-format.md argues why they survive a crash at any write):
+
+- what the newest durable header reaches (map, nodes, and the log from its MARK on) is never overwritten;
+- a big-block becomes FREE only when it is dead both in the durable image and in the live map, holds no frame that
+  replay would need, and no data frame that may still be referred to (settle());
+- nothing here promises durability but a device sync, which is the driver's: the volume itself syncs only in format()
+  and at the end of replay().
+
+Order of use: open, exhaust replay(), then everything else. A checkpoint is freeze, saves and frees of nodes, finish,
+SYNC, publish, SYNC, retire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from gavel.errors import BadRequest, Damaged, DeviceFailed, ReadOnly
+from gavel.limits import BIG_BLOCK, VOLUME_MIN
+from gavel.media import layout
+from gavel.media.blockmap import BlockMap
+from gavel.media.checkpoint import Image, adopt, write_header, write_map
+from gavel.media.checks import check_volume
+from gavel.media.device import Buffer, Device
+from gavel.media.layout import CLEAN, HEADER, KIND_NAMES, LOG, MAP, MARK, MARK_BODY, TREE, Header
+from gavel.media.log import Log, keeps
+from gavel.media.nodes import Nodes
+from gavel.media.recovery import LogReader, read_header, read_map
+
+
+class Space(NamedTuple):
+    """Bytes of the volume by use. `free` is what file data can still take, `reserve` what it cannot."""
+
+    total: int
+    free: int
+    log: int
+    tree: int
+    map: int
+    live: int
+    reserve: int
+
+
+class Volume:
+    """An open volume; see the module for the order of use."""
+
+    def __init__(self, device: Device, header: Header, blockmap: BlockMap, read_only: bool) -> None:
+        self._device = device
+        self._header = header
+        self._map = blockmap
+        self._durable_live = blockmap.live[:]
+        self._durable_sequence = header.log_sequence
+        self._read_only = read_only
+        self._image: Image | None = None
+        self._settled = 0
+        self._marked_bytes = 0
+        self._records = 0
+        self._map_block = header.map_block
+        self._log = Log(device, blockmap, header.salt, *keeps(header.big_blocks))
+        self._nodes = Nodes(device, blockmap, header.salt)
+        if header.tree_block:
+            self._nodes.move(header.tree_block, blockmap.append[header.tree_block])
+        self._reader: LogReader | None = LogReader(device, header)
+        self._lives = header.lives
+        self.label = header.label
+        self.identity = header.identity
+        self.created_tid = header.created_tid
+        self.last_tid = header.last_tid
+        self.roots = header.roots
+        self.clean = bool(header.flags & CLEAN)
+
+    # -- making and opening ------------------------------------------------------------------------------------
+
+    @staticmethod
+    def format(device: Device, *, identity: bytes, salt: int, label: str, created_tid: int) -> None:
+        """Make an empty volume of the device's size; durable on return. What the device held is lost.
+
+        Writes a few KiB whatever the size. `salt` must differ from that of every volume ever made on this device.
+        Raises BadRequest for a size or label that cannot be, DeviceFull and DeviceFailed.
+        """
+        size = device.size()
+        if size < VOLUME_MIN:
+            raise BadRequest(f"a volume needs at least {VOLUME_MIN} bytes, {device} has {size}; give it more")
+        if size > layout.VOLUME_MAX:
+            raise BadRequest(f"a volume can have at most {layout.VOLUME_MAX} bytes, not {size}; give it less")
+        if len(label.encode()) > layout.LABEL_MAX:
+            raise BadRequest(f"a label has at most {layout.LABEL_MAX} bytes; choose a shorter one")
+        assert len(identity) == 16 and 0 < salt < 1 << 64
+        for slot in range(layout.SLOTS):
+            device.write(layout.slot_offset(slot), [bytes(layout.SLOT_SIZE)])
+        device.sync()
+        blockmap = BlockMap(size // BIG_BLOCK)
+        blockmap.assign(0, HEADER)
+        blockmap.fill(0, BIG_BLOCK)
+        log = Log(device, blockmap, salt, 0, 0)
+        log.start(blockmap.take(LOG, 0) * BIG_BLOCK, 0, 0, 0)
+        offset = log.cursor
+        log.append(MARK, MARK_BODY.pack(0), 0)
+        log.write_out()
+        placed = write_map(device, blockmap, blockmap, salt, 1, 0)
+        device.sync()
+        header = Header(
+            identity, salt, 1, created_tid, created_tid, len(blockmap), BIG_BLOCK, CLEAN, offset, 1, log.sum,
+            placed.sum, placed.offset, placed.length, 0, placed.block, 0, 1, label, b"",
+        )  # fmt: skip
+        write_header(device, header)
+        device.sync()
+
+    @classmethod
+    def open(cls, device: Device, *, read_only: bool = False) -> Volume:
+        """The volume on a device, as of its newest header; replay() is due next.
+
+        Raises NotAVolume, NewerFormat, Damaged, DeviceFailed. Writes nothing.
+        """
+        header = read_header(device)
+        return cls(device, header, read_map(device, header), read_only)
+
+    def replay(self) -> Iterator[tuple[int, int, bytes]]:
+        """Frames since the checkpoint as (kind, sequence, body), without file data; must be exhausted, once.
+
+        When it ends, everything it yielded is durable and the log is open for appending (unless read_only). Raises
+        Damaged where the log does not simply end but has lost frames that were durable.
+        """
+        reader, self._reader = self._reader, None
+        assert reader is not None, "replay() is called once"
+        kinds = self._map.kinds
+        entered = self._header.log_offset // BIG_BLOCK
+        for frame in reader.frames():
+            if frame.kind <= layout.KIND_MAX:
+                self.clean = False
+                yield frame.kind, frame.sequence, frame.body
+            elif frame.kind == MARK:
+                self._lives = max(self._lives, MARK_BODY.unpack(frame.body)[0])
+            elif frame.kind == layout.DATA:
+                self.clean = False
+            block = reader.offset // BIG_BLOCK
+            if block != entered:
+                entered = block
+                if self._map.live[block] or kinds[block] in (HEADER, MAP):
+                    raise Damaged("log link", frame.offset, "a free big-block", KIND_NAMES[kinds[block]])
+                self._map.assign(block, LOG)
+        reader.judge_rest(self._map)
+        self._start(reader)
+
+    def _start(self, reader: LogReader) -> None:
+        log = self._log
+        log.start(reader.offset, reader.sequence, reader.sum, self._header.generation, not self._read_only)
+        log.appended = len(reader.visited) * BIG_BLOCK + (reader.offset - self._header.log_offset) % BIG_BLOCK
+        log.durable = reader.synced
+        for block, sequence in reader.visited:
+            log.last_of[block] = sequence
+            self._map.fill(block, BIG_BLOCK)
+        if self._read_only:
+            return
+        self._retire_dead()
+        self._lives += 1
+        log.append(MARK, MARK_BODY.pack(self._lives), 0)
+        log.write_out()
+        self._device.sync()
+        log.durable = log.written
+
+    # -- the log -----------------------------------------------------------------------------------------------
+
+    @property
+    def written(self) -> int:
+        """The sequence of the last frame appended."""
+        return self._log.written
+
+    def append(self, kind: int, body: Buffer) -> int:
+        """Append a frame; its sequence. Kinds are 0..0xEF, bodies at most FRAME_MAX bytes. Not durable.
+
+        Raises VolumeFull, DeviceFull, DeviceFailed or ReadOnly, each with nothing appended.
+        """
+        assert 0 <= kind <= layout.KIND_MAX
+        return self._log.append(kind, body)
+
+    def append_data(self, data: Buffer, sum: bytes | None = None) -> int:
+        """Append file bytes (at most FRAME_MAX); the place where read() will find them. Not durable.
+
+        `sum` is their XXH3-128 if the caller has it already. The buffer may be reused on return. Raises as append();
+        VolumeFull while the reserve for append() is still untouched.
+        """
+        return self._log.append_data(data, sum)
+
+    def flush(self) -> None:
+        """Hand all pending frames and nodes to the device; a device sync that begins now makes them durable.
+
+        Raises DeviceFull (they stay pending; flush again later) or DeviceFailed.
+        """
+        self._log.write_out()
+        if self._nodes.waiting:
+            self._guarded(self._nodes.write_out)
+
+    def synced(self, sequence: int) -> None:
+        """Note that a device sync has made all frames up to this sequence durable."""
+        assert sequence <= self._log.written
+        self._log.durable = max(self._log.durable, sequence)
+
+    def settle(self, sequence: int) -> None:
+        """Note that every data frame up to here is either referred to by an applied record or never will be."""
+        assert sequence <= self._log.written
+        self._settled = max(self._settled, sequence)
+
+    def fail(self, error: DeviceFailed) -> None:
+        """Note that a sync has failed: what was written since the last one is uncertain, nothing more is taken."""
+        self._log.fail(error)
+
+    def read(self, place: int, stored: int) -> bytes:
+        """`stored` bytes of a data frame's payload; unverified (media.extents.restore() does that).
+
+        Raises Damaged for a place outside the volume, DeviceFailed.
+        """
+        if self._log.waiting:
+            waiting = self._log.find(place, stored)
+            if waiting is not None:
+                return waiting
+        if place < BIG_BLOCK or stored > layout.BODY_MAX or place + stored > len(self._map) * BIG_BLOCK:
+            raise Damaged("extent", place, "a place in the volume", stored)
+        return self._device.read(place, stored)
+
+    @property
+    def replay_size(self) -> tuple[int, int]:
+        """(bytes, records) that a recovery would replay now."""
+        return self._log.appended - self._marked_bytes, self._records
+
+    def note_records(self, count: int) -> None:
+        """Note that so many more records are in the log."""
+        self._records += count
+
+    # -- nodes and live bytes ----------------------------------------------------------------------------------
+
+    def load_node(self, address: int) -> bytes:
+        """The payload of a node; raises Damaged, DeviceFailed."""
+        return self._nodes.load(address)
+
+    def save_node(self, payload: bytes, superseded: bool = False) -> int:
+        """Save a node; its address. Durable once the checkpoint under way is published and synced.
+
+        Between freeze() and finish() the node belongs to the image, and to the live tree too unless `superseded`.
+        Raises VolumeFull, DeviceFull, DeviceFailed, ReadOnly with nothing saved.
+        """
+        self._writable()
+        try:
+            address = self._nodes.save(payload, self._header.generation)
+        except DeviceFailed as error:
+            self.fail(error)
+            raise
+        offset, size = layout.node_extent(address)
+        block = offset // BIG_BLOCK
+        image = self._image
+        if image is not None and image.header is None:
+            image.hold(block, size, self._map.append[block])
+        if not superseded:
+            self._map.add(block, size)
+        return address
+
+    def free_node(self, address: int) -> None:
+        """The live tree no longer needs this node; an image under way keeps it."""
+        offset, size = layout.node_extent(address)
+        self._map.drop(offset // BIG_BLOCK, size)
+
+    def add_live(self, place: int, size: int) -> None:
+        """A live record refers to `size` more bytes at a place in the log."""
+        self._map.add(place // BIG_BLOCK, size)
+
+    def drop_live(self, place: int, size: int) -> None:
+        """A live record refers to them no longer."""
+        self._map.drop(place // BIG_BLOCK, size)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Begin a checkpoint: all records appended so far must be applied. Abandons one that was not published.
+
+        Raises VolumeFull, DeviceFull, DeviceFailed, ReadOnly; the live state is untouched by any of them.
+        """
+        self._writable()
+        log = self._log
+        log.append(MARK, MARK_BODY.pack(self._lives), 0)
+        self.flush()
+        if self._image is not None:
+            self._map.dirty |= self._image.map.dirty | self._image.rewritten
+        offset = log.cursor - layout.frame_size(MARK_BODY.size)
+        self._image = Image(
+            self._map.copy(), self._header.generation + 1, offset, log.written, log.sum, log.appended, self._records
+        )
+        self._map.dirty.clear()
+
+    def finish(self, roots: bytes, last_tid: int, clean: bool = False) -> None:
+        """Step 1: write nodes and map; a device sync is due before publish().
+
+        `roots` is history's own, `last_tid` the highest tid ever issued or promised, `clean` says that the volume is
+        being closed. Raises as save_node(); may then be called again.
+        """
+        image = self._image
+        assert image is not None and image.header is None, "finish() follows freeze()"
+        self._writable()
+        self.flush()
+        self._nodes.settle_sector()
+        tree = self._nodes.block
+        if tree and image.map.kinds[tree] == TREE:
+            image.map.fill(tree, self._map.append[tree])
+        image.rewritten |= image.map.dirty
+        try:
+            placed = write_map(self._device, self._map, image.map, self._header.salt, image.generation, self._map_block)
+        except DeviceFailed as error:
+            self.fail(error)
+            raise
+        self._map_block = placed.block
+        image.header = self._header._replace(
+            generation=image.generation, last_tid=max(last_tid, self._header.last_tid), flags=CLEAN if clean else 0,
+            log_offset=image.log_offset, log_sequence=image.log_sequence, log_sum=image.log_sum,
+            root_sum=placed.sum, root_offset=placed.offset, root_length=placed.length,
+            tree_block=tree if tree and image.map.kinds[tree] == TREE else 0, map_block=placed.block,
+            lives=self._lives, synced=self._log.durable, roots=roots,
+        )  # fmt: skip
+
+    def publish(self) -> None:
+        """Step 2, after a sync: write the header copies; another sync is due before retire()."""
+        image = self._image
+        assert image is not None and image.header is not None, "publish() follows finish() and a sync"
+        self._writable()
+        try:
+            write_header(self._device, image.header)
+        except DeviceFailed as error:
+            self.fail(error)
+            raise
+        image.published = True
+
+    def retire(self) -> None:
+        """Step 3, after that sync: the image is the durable one; what it and the live map hold no more is FREE."""
+        image = self._image
+        assert image is not None and image.header is not None and image.published, "retire() follows publish()"
+        self._image = None
+        self._header = image.header
+        adopt(self._map, image.map)
+        self._durable_live = image.map.live
+        self.roots, self.last_tid = self._header.roots, self._header.last_tid
+        self._marked_bytes = image.appended
+        self._records -= image.records
+        self._log.checkpointed(image.generation)
+        self._retire_dead()
+
+    def _retire_dead(self) -> None:
+        """Release what is dead in the durable image and in the live map and will not be referred to again."""
+        blockmap, log = self._map, self._log
+        open_blocks = {0, log.block, self._nodes.block, self._map_block}
+        open_blocks.update(run.start // BIG_BLOCK for run in self._nodes.runs if run.parts)
+        open_blocks.update(run.start // BIG_BLOCK for run in log.runs if run.parts)
+        needed = min(self._header.log_sequence - 1, self._settled) if log.last_of else 0
+        for block in list(blockmap.used()):
+            if blockmap.live[block] or self._durable_live[block] or block in open_blocks:
+                continue
+            if log.last_of.get(block, 0) <= needed:
+                blockmap.release(block)
+                log.last_of.pop(block, None)
+
+    def _writable(self) -> None:
+        if self._log.failed:
+            raise self._log.failed
+        if not self._log.writable:
+            raise ReadOnly("the volume was opened for reading only, or its log has not been replayed yet")
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except DeviceFailed as error:
+            self.fail(error)
+            raise
+
+    # -- room and checks ---------------------------------------------------------------------------------------
+
+    def promise(self, size: int) -> None:
+        """Keep room for so many bytes of nodes that the next checkpoint will write: appends raise VolumeFull sooner."""
+        blocks = -(-size // BIG_BLOCK)
+        reserve, half = keeps(self._header.big_blocks)
+        self._log.keep_data, self._log.keep_append = reserve + blocks, half + blocks
+
+    def space(self) -> Space:
+        """Bytes by use; whole big-blocks but for `free` and `live`."""
+        blockmap, log = self._map, self._log
+        kinds = blockmap.kinds
+        reserve = min(log.keep_data, blockmap.free)
+        logs, trees, maps = (kinds.count(kind) * BIG_BLOCK for kind in (LOG, TREE, MAP))
+        free = (blockmap.free - reserve) * BIG_BLOCK + max(0, log.end - log.cursor)
+        live = min(sum(blockmap.live), logs + trees + maps)
+        return Space(len(kinds) * BIG_BLOCK, free, logs, trees, maps, live, reserve * BIG_BLOCK)
+
+    def check(self) -> list[str]:
+        """What is wrong with the headers and the map, one sentence each; reads both from the device."""
+        return check_volume(self._device, self._header, self._map, self._nodes.block, self._log.block)
