@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gavel.errors import BadRequest, Damaged, DeviceFailed, ReadOnly
-from gavel.limits import BIG_BLOCK, VOLUME_MIN
+from gavel.errors import BadRequest, Damaged, DeviceFailed, ReadOnly, VolumeFull
+from gavel.limits import BIG_BLOCK, FRAME_MAX, VOLUME_MIN
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
-from gavel.media.checkpoint import Image, adopt, write_header, write_map
+from gavel.media.checkpoint import Image, adopt, mend_header, write_header, write_map
 from gavel.media.checks import check_volume
 from gavel.media.device import Buffer, Device
 from gavel.media.layout import CLEAN, HEADER, KIND_NAMES, LOG, MAP, MARK, MARK_BODY, TREE, Header
@@ -51,7 +51,7 @@ class Volume:
         self._map = blockmap
         self._durable_live = blockmap.live[:]
         self._durable_sequence = header.log_sequence
-        self._read_only = read_only
+        self.read_only = read_only
         self._image: Image | None = None
         self._settled = 0
         self._marked_bytes = 0
@@ -131,13 +131,15 @@ class Volume:
                 self.clean = False
                 yield frame.kind, frame.sequence, frame.body
             elif frame.kind == MARK:
-                self._lives = max(self._lives, MARK_BODY.unpack(frame.body)[0])
+                lives = MARK_BODY.unpack(frame.body)[0]
+                if lives > self._lives:  # opened since the checkpoint, and not closed
+                    self._lives, self.clean = lives, False
             elif frame.kind == layout.DATA:
                 self.clean = False
             block = reader.offset // BIG_BLOCK
             if block != entered:
                 entered = block
-                if self._map.live[block] or kinds[block] in (HEADER, MAP):
+                if self._map.live[block] or block in (0, self._map_block, self._nodes.block):
                     raise Damaged("log link", frame.offset, "a free big-block", KIND_NAMES[kinds[block]])
                 self._map.assign(block, LOG)
         reader.judge_rest(self._map)
@@ -145,15 +147,17 @@ class Volume:
 
     def _start(self, reader: LogReader) -> None:
         log = self._log
-        log.start(reader.offset, reader.sequence, reader.sum, self._header.generation, not self._read_only)
+        log.start(reader.offset, reader.sequence, reader.sum, self._header.generation, not self.read_only)
         log.appended = len(reader.visited) * BIG_BLOCK + (reader.offset - self._header.log_offset) % BIG_BLOCK
         log.durable = reader.synced
         for block, sequence in reader.visited:
             log.last_of[block] = sequence
             self._map.fill(block, BIG_BLOCK)
-        if self._read_only:
+        if self.read_only:
             return
+        self._device.sync()  # what was read may have been in a cache only; nothing may be reused on its word
         self._retire_dead()
+        mend_header(self._device, self._header)
         self._lives += 1
         log.append(MARK, MARK_BODY.pack(self._lives), 0)
         log.write_out()
@@ -313,7 +317,7 @@ class Volume:
             log_offset=image.log_offset, log_sequence=image.log_sequence, log_sum=image.log_sum,
             root_sum=placed.sum, root_offset=placed.offset, root_length=placed.length,
             tree_block=tree if tree and image.map.kinds[tree] == TREE else 0, map_block=placed.block,
-            lives=self._lives, synced=self._log.durable, roots=roots,
+            lives=self._lives, synced=max(self._log.durable, image.log_sequence), roots=roots,
         )  # fmt: skip
 
     def publish(self) -> None:
@@ -348,7 +352,7 @@ class Volume:
         open_blocks = {0, log.block, self._nodes.block, self._map_block}
         open_blocks.update(run.start // BIG_BLOCK for run in self._nodes.runs if run.parts)
         open_blocks.update(run.start // BIG_BLOCK for run in log.runs if run.parts)
-        needed = min(self._header.log_sequence - 1, self._settled) if log.last_of else 0
+        needed = min(self._header.log_sequence - 1, self._settled)
         for block in list(blockmap.used()):
             if blockmap.live[block] or self._durable_live[block] or block in open_blocks:
                 continue
@@ -370,6 +374,13 @@ class Volume:
             raise
 
     # -- room and checks ---------------------------------------------------------------------------------------
+
+    def require_room(self) -> None:
+        """Raise VolumeFull when file data finds no room but the reserve: then nothing new should be begun either."""
+        log = self._log
+        left = log.end - log.cursor
+        if self._map.free <= log.keep_data and left < FRAME_MAX:
+            raise VolumeFull(left, FRAME_MAX)
 
     def promise(self, size: int) -> None:
         """Keep room for so many bytes of nodes that the next checkpoint will write: appends raise VolumeFull sooner."""

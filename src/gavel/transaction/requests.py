@@ -28,9 +28,13 @@ class Barrier(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """Write a checkpoint now; answered with the last tid when its header is durable."""
+    """Write a checkpoint now; answered with the last tid when its header is durable.
+
+    `clean`: the volume is about to be closed, and nothing will be committed any more.
+    """
 
     ticket: int
+    clean: bool = False
 
 
 Request = Commit | Barrier | Checkpoint

@@ -1,0 +1,234 @@
+"""Records that know when they were true: the current state, every past state, and what changed between two.
+
+A record is a key and a value that was true during [create_tid, delete_tid). Two trees, after volume.md:
+- *current* holds the live version of every key with its create_tid, so current work never meets old versions;
+- *past* holds closed versions (past.py).
+
+Invariants:
+- transactions are applied in the order of their tids, each once; `last_tid` is the newest;
+- versions of a key do not overlap, and none is empty: create_tid < delete_tid;
+- live bytes: every version of a data record, live or closed, counts the stored bytes it refers to once;
+- the trees on the volume are those of one tid (roots.py), whatever is applied while they are written.
+
+Nothing here is durable before the checkpoint that holds it is through; until then the log is what survives, and
+replay applies it again. Reading raises Damaged where the volume's bytes do not verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from itertools import chain
+
+from gavel.btree.edit import Replaced
+from gavel.btree.pool import Pool
+from gavel.btree.tree import BTree
+from gavel.errors import Damaged, DeviceFailed, HistoryPruned
+from gavel.history import past as closed
+from gavel.history import roots
+from gavel.history.accounting import count_live
+from gavel.history.changes import changed_since, changes_between
+from gavel.history.check import problems
+from gavel.history.versions import Change, Counts, Step, Version
+from gavel.limits import NODE_CACHE_BYTES, SLICE_NODES
+from gavel.media.volume import Volume
+
+
+class History:
+    """The history on one volume, as of its last checkpoint; the owner replays the log on top by calling apply().
+
+    One thread owns it; iterators stay exact when transactions are applied between their steps.
+    """
+
+    __slots__ = ("_broken", "_checkpointing", "_current", "_past", "_pool", "_volume", "get", "horizon", "last_tid")
+
+    get: Callable[[bytes], bytes | None]
+    """The current value of a key, None where there is none. Raises Damaged."""
+
+    def __init__(self, volume: Volume, cache_bytes: int = NODE_CACHE_BYTES) -> None:
+        start = roots.decode(volume.roots)
+        self._volume = volume
+        self._pool = Pool(volume, cache_bytes)
+        self._current = BTree(self._pool, start.current)
+        self._past = BTree(self._pool, start.past)
+        self.last_tid = start.last_tid
+        self.horizon = start.horizon
+        self._checkpointing = False
+        self._broken: Damaged | DeviceFailed | None = None
+        self.get = self._current.get  # the most frequent call of all does without a layer
+
+    @property
+    def created_tid(self) -> int:
+        """The tid at which the volume was made; before it there is nothing."""
+        return self._volume.created_tid
+
+    # -- the current state -------------------------------------------------------------------------------------
+
+    def version(self, key: bytes) -> tuple[int, bytes] | None:
+        """The create_tid and value of the live version of a key."""
+        return self._current.find(key)
+
+    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Current keys and values in [lo, hi), in key order, lazily.
+
+        Applied meanwhile: what lies ahead is seen as it is when it is reached, a leaf at a time.
+        """
+        slices = self._current.slices(lo, hi)
+        return chain.from_iterable(zip(keys, values) for keys, _, values in slices)  # noqa: B905
+
+    # -- the past ----------------------------------------------------------------------------------------------
+
+    def get_at(self, key: bytes, at: int) -> bytes | None:
+        """The value of a key as of a tid; one that is not reached yet means now. Raises HistoryPruned."""
+        found = self._current.find(key)
+        if found is not None and found[0] <= at:
+            return found[1]
+        if at >= self.last_tid:
+            return None
+        if at < self.horizon:
+            raise HistoryPruned(at, self.horizon)
+        return closed.version_at(self._past, key, at)
+
+    def scan_at(self, lo: bytes, hi: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values in [lo, hi) as of a tid, in key order, lazily. Raises HistoryPruned at once."""
+        if at < self.horizon:
+            raise HistoryPruned(at, self.horizon)
+        if at >= self.last_tid:
+            at = self.last_tid  # what is applied while this runs stays unseen
+        return self._scan_at(lo, hi, at)
+
+    def _scan_at(self, lo: bytes, hi: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
+        current = self._current
+        while True:
+            edits = current.edits
+            for item in self._merged_at(lo, hi, at):
+                yield item
+                if current.edits != edits:
+                    lo = item[0] + b"\0"
+                    break
+            else:
+                return
+
+    def _merged_at(self, lo: bytes, hi: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
+        """Live versions from up to `at` and closed ones that were true then; a key is in one of them only."""
+        then = closed.true_at(self._past, lo, hi, at)
+        old = next(then, None)
+        for keys, tids, values in self._current.slices(lo, hi):
+            for key, tid, value in zip(keys, tids, values, strict=True):
+                while old is not None and old[0] < key:
+                    yield old
+                    old = next(then, None)
+                if tid <= at:
+                    yield key, value
+        if old is not None:
+            yield old
+            yield from then
+
+    def versions(self, key: bytes) -> list[Version]:
+        """Every version of a key that is kept, oldest first."""
+        found = [
+            Version(key, created, closed.split_key(stored)[1], value)
+            for keys, tids, values in self._past.slices(*closed.past_range(key))
+            for stored, created, value in zip(keys, tids, values, strict=True)
+        ]
+        live = self._current.find(key)
+        if live is not None:
+            found.append(Version(key, live[0], None, live[1]))
+        return found
+
+    # -- what changed ------------------------------------------------------------------------------------------
+
+    def changed(self, lo: bytes, hi: bytes, since: int) -> tuple[bytes, int] | None:
+        """The key and tid of one change in [lo, hi) after `since`, deletions included; None if there was none.
+
+        Costs a descent where nothing changed. `hi` is the end of a prefix or of `just(key)`.
+        """
+        if self.last_tid <= since:
+            return None
+        return changed_since(self._current, self._past, lo, hi, since)
+
+    def changes(self, t0: int, t1: int, lo: bytes = b"", hi: bytes = b"\xff" * 16) -> Iterator[Change]:
+        """What changed in (t0, t1] to keys in [lo, hi): by key, and for one key by tid. Raises HistoryPruned.
+
+        Every change is told, also of what was undone within the interval. Subtrees that did not change since t0 are
+        not read. Exact whatever is applied meanwhile.
+        """
+        if t0 < self.horizon:
+            raise HistoryPruned(t0, self.horizon)
+        return changes_between(self._current, self._past, t0, min(t1, self.last_tid), lo, hi)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def apply(self, tid: int, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Apply a transaction: sorted unique keys with their new values, None for a deletion.
+
+        A tid that is not above `last_tid` was applied before and changes nothing. A value equal to the current one
+        makes no version, nor does deleting what is not there. Raises Damaged, DeviceFailed when a node cannot be
+        read; then nothing more is applied or written (the log has it all; a repaired volume replays it).
+        """
+        if tid <= self.last_tid:
+            return
+        if self._broken is not None:
+            raise self._broken
+        replaced = Replaced()
+        try:
+            self._current.merge(tid, keys, [tid] * len(keys), values, replaced)
+            if replaced.keys:
+                suffix = tid.to_bytes(closed.TID_SIZE, "big")
+                moved = [key + suffix for key in replaced.keys]
+                nothing = Replaced()
+                self._past.merge(tid, moved, replaced.tids, replaced.values, nothing)  # type: ignore[arg-type]
+                assert not nothing.keys and not nothing.same, "a version is closed once"
+        except (Damaged, DeviceFailed) as trouble:
+            self._broken = trouble
+            raise
+        count_live(self._volume, keys, values, replaced.same)
+        self.last_tid = tid
+
+    def checkpoint(self, clean: bool = False) -> Generator[Step]:
+        """Write the state as of now to the volume; one at a time. `clean`: it is about to be closed.
+
+        The driver does what each Step asks before it resumes; when the iterator is through, the state is durable and
+        the log before it is no longer needed. Raises VolumeFull and DeviceFull (nothing is lost; begin another one
+        later), DeviceFailed. Dropping the iterator half-way is allowed.
+        """
+        assert not self._checkpointing, "one checkpoint at a time"
+        if self._broken is not None:
+            raise self._broken
+        self._checkpointing = True
+        try:
+            volume, last_tid, horizon = self._volume, self.last_tid, self.horizon
+            volume.freeze()
+            frozen = self._current.freeze(), self._past.freeze()
+            written = 0
+            for tree in frozen:
+                for _ in tree.save():
+                    written += 1
+                    if written % SLICE_NODES == 0:
+                        yield Step.SLICE
+            image = roots.Roots(roots.VERSION, last_tid, horizon, frozen[0].root, frozen[1].root)
+            volume.finish(roots.encode(image), max(last_tid, volume.last_tid), clean)
+            yield Step.SYNC
+            volume.publish()
+            yield Step.SYNC
+            volume.retire()
+        finally:
+            self._checkpointing = False
+
+    # -- about itself ------------------------------------------------------------------------------------------
+
+    @property
+    def dirty_bytes(self) -> int:
+        """About how many bytes of nodes the next checkpoint has to write; they stay in memory until then."""
+        return self._current.dirty_bytes + self._past.dirty_bytes
+
+    def counts(self) -> Counts:
+        """How much there is."""
+        current, past, pool = self._current, self._past, self._pool
+        return Counts(current.records, past.records, current.nodes, past.nodes, len(pool), pool.bytes, self.dirty_bytes)
+
+    def check(self, deep: bool) -> Iterator[str]:
+        """Problems, one sentence each; none means sound. `deep` reads every node, else only what is in memory.
+
+        Yields "" from time to time, when nothing is wrong: a chance to let others run and apply.
+        """
+        return problems(self._current, self._past, lambda: self.last_tid, deep)

@@ -1,0 +1,332 @@
+"""One volume open in this process: device, master and client wired together, and the effects carried out.
+
+What is below is pure; this is where it meets time and threads. All methods are plain functions that return at once,
+but for the few that say that they wait. Whoever calls them owns the cores for that moment: on an event loop its
+thread is the only caller; elsewhere callers hold `turn`.
+
+The way of a write: operation -> Transaction -> Cache.stage ... Cache.flush -> Replica (log, history) -> Barrier.
+The way of a read: operation -> Transaction -> CurrentView (dirty, in flight, History.get) -> nodes, log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from itertools import count
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+
+from gavel.cache.cache import Cache
+from gavel.effects import Arm, Observe, Reply, Requested, Sync, Synced, SyncFailed, Ticked
+from gavel.errors import DeviceFailed, GavelError
+from gavel.filesystem import orphans
+from gavel.limits import FLUSH_SECONDS
+from gavel.media.device import Device
+from gavel.media.volume import Space, Volume
+from gavel.replica.replica import Replica
+from gavel.runtime.shells import LoopShell, Shell, ThreadShell
+from gavel.transaction.requests import Barrier, Checkpoint, Commit, Request
+from gavel.transaction.transaction import Transaction, sorted_writes
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Operation = Callable[Concatenate[Transaction, P], T]
+Waiter = Callable[[int | GavelError], None]
+
+log = logging.getLogger("gavel.engine")
+
+
+class Optimistic(NamedTuple):
+    """A transaction under way: end it by Engine.commit or Engine.give_up."""
+
+    number: int
+    freeze: int
+    tx: Transaction
+
+
+class Engine:
+    """A volume at work.
+
+    `on_commit` callbacks get (tid, keys) of everything that is committed. `on_outside` callbacks get the keys that
+    were changed by others than the caller of `write` (the mount), so that it can tell its kernel.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        shell: Shell | None = None,
+        read_only: bool = False,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Open the volume on a device; raises NotAVolume, NewerFormat, Damaged, DeviceFailed.
+
+        Effects are carried out by `shell`, else on `loop`, else by a thread of its own.
+        """
+        self.turn = threading.RLock()
+        self.clock = clock
+        self.device = device
+        self.volume = Volume.open(device, read_only=read_only)
+        self.replica = Replica(self.volume)
+        self.history = self.replica.history
+        self.cache = Cache(self.volume, self.history)
+        self.on_commit: list[Callable[[int, list[bytes]], None]] = []
+        self.on_outside: list[Callable[[list[bytes]], None]] = []
+        self._waiters: dict[int, Waiter] = {}
+        self._tickets = count(1)
+        self._flush_armed = False
+        self._stuck: GavelError | None = None
+        if shell is None:
+            shell = LoopShell(device, loop) if loop is not None else ThreadShell(device, self.turn)
+        self._shell = shell
+        self._carry_out()
+        if not read_only:
+            self._shell.later(0, self._reap_left_overs)
+
+    # Operations.
+
+    def read(self, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation that only reads, on the present."""
+        return op(self.cache.reader(self.clock()), *args, **kwargs)
+
+    def read_at(self, at: int, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation that only reads, as of `at`; raises HistoryPruned."""
+        return op(self.cache.frozen(at, self.clock()), *args, **kwargs)
+
+    def write(self, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation on the present and take in its writes as one atomic group; not durable yet.
+
+        One that raises has changed nothing. Raises what stopped the last flush while that still stands.
+        """
+        if self._stuck is not None or self.replica.failure is not None:
+            self._try_again()
+        tx = self.cache.writer(self.clock())
+        result = op(tx, *args, **kwargs)
+        if tx.writes:
+            self.cache.stage(tx.writes)
+            if not self._flush_armed:
+                self._flush_armed = True
+                self._shell.later(FLUSH_SECONDS, self._flush_in_time)
+            if self.cache.flush_due:
+                self._flush_or_note()
+        return result
+
+    def write_outside(self, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like write, for callers other than the mount: tells `on_outside` which keys were written."""
+        written: list[bytes] = []
+
+        def noted(tx: Transaction) -> T:
+            result = op(tx, *args, **kwargs)
+            written.extend(tx.writes)
+            return result
+
+        result = self.write(noted)
+        self._tell_outside(written)
+        return result
+
+    def _tell_outside(self, keys: list[bytes]) -> None:
+        for callback in self.on_outside:
+            callback(keys)
+
+    # Optimistic transactions.
+
+    def begin(self) -> Optimistic:
+        """Start a transaction that sees the state of this moment and its own writes, whatever others do."""
+        freeze = self.flush()
+        number, tx = self.cache.optimistic(freeze, self.clock())
+        return Optimistic(number, freeze, tx)
+
+    def commit(self, work: Optimistic) -> int:
+        """Commit; returns the tid (the freeze point when nothing was written). Not durable yet.
+
+        Raises Collision when something it read has changed since it began; then nothing was applied.
+        """
+        try:
+            if not work.tx.writes:
+                return work.freeze
+            self.flush()
+            keys, values = sorted_writes(work.tx.writes)
+            tid = self._commit(Commit(0, keys, values, work.freeze, work.tx.footprint))
+        finally:
+            self.cache.optimistic_done(work.number)
+        self._tell_outside(keys)
+        return tid
+
+    def give_up(self, work: Optimistic) -> None:
+        """Drop a transaction; it has changed nothing."""
+        self.cache.optimistic_done(work.number)
+
+    # Flush and sync.
+
+    def flush(self) -> int:
+        """Commit everything dirty as one transaction; returns the newest tid. Not durable yet.
+
+        Raises DeviceFull, VolumeFull, DeviceFailed; everything stays dirty then.
+        """
+        if not self.cache.dirty:
+            return self.replica.last_tid
+        try:
+            tid = self._commit(self.cache.flush())
+        except GavelError as error:
+            self.cache.flush_failed()
+            self._stuck = error
+            raise
+        self.cache.flushed()
+        self._stuck = None
+        return tid
+
+    async def sync(self) -> int:
+        """Flush and wait until it is durable; returns the tid that names this state. Raises as flush."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        self._request_durable(Barrier(self._ticket()), lambda result: _settle(future, result))
+        return await future
+
+    def sync_now(self) -> int:
+        """Like sync, for threads: waits without holding the turn, so call it without."""
+        return self._wait_durable(Barrier(self._ticket()))
+
+    async def checkpoint(self, clean: bool = False) -> int:
+        """Write a checkpoint and wait until it is durable; `clean` when nothing will be written any more."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._request_durable(Checkpoint(self._ticket(), clean), lambda result: _settle(future, result))
+        return await future
+
+    def space(self) -> Space:
+        """Sizes of the volume in bytes."""
+        return self.volume.space()
+
+    def abandon(self) -> None:
+        """Stop without flushing: what a crash would do. The device is the caller's to close."""
+        self._shell.close()
+
+    async def close(self) -> None:
+        """Flush, checkpoint and stop, on an event loop. Raises what kept it from being durable."""
+        try:
+            if self.replica.failure is None:
+                await self.checkpoint(clean=True)
+        finally:
+            self._shell.close()
+
+    def close_now(self) -> None:
+        """Like close, for threads; call it without holding the turn."""
+        try:
+            if self.replica.failure is None:
+                self._wait_durable(Checkpoint(self._ticket(), clean=True))
+        finally:
+            self._shell.close()
+
+    # Inside.
+
+    def _commit(self, request: Commit) -> int:
+        tid = self._ask(request)
+        for callback in self.on_commit:
+            callback(tid, request.keys)
+        return tid
+
+    def _ask(self, request: Commit) -> int:
+        """A request that a group of one answers in the same step."""
+        answers: list[int | GavelError] = []
+        self._waiters[request.ticket] = answers.append
+        self.replica.step(Requested(request), self.clock())
+        self._carry_out()
+        (answer,) = answers
+        if isinstance(answer, GavelError):
+            raise answer
+        return answer
+
+    def _ticket(self) -> int:
+        """A ticket for a request; below zero, so that it is never one of the cache's."""
+        return -next(self._tickets)
+
+    def _request_durable(self, request: Barrier | Checkpoint, waiter: Waiter) -> None:
+        try:
+            self.flush()
+        except GavelError as error:
+            waiter(error)
+            return
+        self._waiters[request.ticket] = waiter
+        self.replica.step(Requested(request), self.clock())
+        self._carry_out()
+
+    def _wait_durable(self, request: Barrier | Checkpoint) -> int:
+        future: Future[int] = Future()
+        with self.turn:
+            self._request_durable(request, lambda result: _settle(future, result))
+        return future.result()
+
+    def _carry_out(self) -> None:
+        for effect in self.replica.drain():
+            match effect:
+                case Reply(request, result):
+                    self._answer(request, result)
+                case Sync(ticket):
+                    self._shell.sync(lambda error, ticket=ticket: self._sync_ended(ticket, error))  # type: ignore[misc]
+                case Arm(at):
+                    self._shell.later((at - self.clock()) / 1e9, self._tick)
+                case Observe(name, fields):
+                    log.info("%s %s", name, fields)
+                case _:
+                    raise AssertionError(f"no shell for {effect!r}")
+
+    def _answer(self, request: Request, result: int | GavelError) -> None:
+        self._waiters.pop(request.ticket)(result)
+
+    def _sync_ended(self, ticket: int, error: DeviceFailed | None) -> None:
+        event = Synced(ticket) if error is None else SyncFailed(ticket, error.reason)
+        self.replica.step(event, self.clock())
+        self._carry_out()
+
+    def _tick(self) -> None:
+        self.replica.step(Ticked(), self.clock())
+        self._carry_out()
+
+    def _try_again(self) -> None:
+        if self.replica.failure is not None:
+            raise self.replica.failure
+        self.flush()
+
+    def _flush_or_note(self) -> None:
+        """Flush because enough is dirty; the operation that tripped it has succeeded, the next one hears of trouble."""
+        try:
+            self.flush()
+        except GavelError as error:
+            log.warning("cannot flush: %s", error)
+
+    def _flush_in_time(self) -> None:
+        """Nothing stays volatile for longer than limits.FLUSH_SECONDS; what fails is tried again after as long."""
+        self._flush_armed = False
+        self._request_durable(Barrier(self._ticket()), self._flushed_in_time)
+
+    def _flushed_in_time(self, result: int | GavelError) -> None:
+        if isinstance(result, GavelError):
+            log.warning("cannot make changes durable: %s", result)
+            if self.cache.dirty and self.replica.failure is None and not self._flush_armed:
+                self._flush_armed = True
+                self._shell.later(FLUSH_SECONDS, self._flush_in_time)
+
+    def _reap_left_overs(self) -> None:
+        """Objects that were open without a name when the last process ended: nobody can have them open now."""
+        left = self.read(orphans.listed)
+        if left:
+            log.info("reaping %d objects that were open without a name", len(left))
+            self._reap_next(left)
+
+    def _reap_next(self, left: list[int]) -> None:
+        if self.write(orphans.reap, left[-1]):
+            left.pop()
+        if left:
+            self._shell.later(0, lambda: self._reap_next(left))
+
+
+def _settle(future: Future[int] | asyncio.Future[int], result: int | GavelError) -> None:
+    if future.cancelled():
+        return
+    if isinstance(result, GavelError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,0 +1,138 @@
+"""Two shells that carry out a core's effects: on an event loop, and on a thread for programs without one.
+
+A shell offers two things: to sync the device without holding up the cores, and to call back later. Both call back
+while nobody else works on the cores: on the loop's thread, or holding the engine's turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from gavel.errors import DeviceFailed
+from gavel.media.device import Device
+
+Done = Callable[[DeviceFailed | None], None]
+
+
+class Shell(Protocol):
+    """What an engine needs of its surroundings."""
+
+    def sync(self, done: Done) -> None:
+        """Sync the device beginning now or later; then call back with None or what went wrong."""
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back after so many seconds; never from within this call."""
+
+    def close(self) -> None:
+        """Call back no more, and end what runs in the background."""
+
+
+def _sync(device: Device) -> DeviceFailed | None:
+    try:
+        device.sync()
+    except DeviceFailed as error:
+        return error
+    return None
+
+
+class LoopShell:
+    """Effects carried out on an asyncio loop; the device is synced in a thread of its own."""
+
+    def __init__(self, device: Device, loop: asyncio.AbstractEventLoop) -> None:
+        self._device = device
+        self._loop = loop
+        self._syncer = ThreadPoolExecutor(1, "gavel-sync")
+        self._open = True
+
+    def sync(self, done: Done) -> None:
+        """See Shell.sync."""
+
+        def work() -> None:
+            result = _sync(self._device)
+            self._loop.call_soon_threadsafe(done, result)
+
+        self._syncer.submit(work)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """See Shell.later."""
+        if seconds <= 0:
+            self._loop.call_soon(self._call, callback)
+        else:
+            self._loop.call_later(seconds, self._call, callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        if self._open:
+            callback()
+
+    def close(self) -> None:
+        """See Shell.close."""
+        self._open = False
+        self._syncer.shutdown(wait=True)
+
+
+class ThreadShell:
+    """Effects carried out by one background thread, which takes the engine's turn to call back."""
+
+    def __init__(self, device: Device, turn: threading.RLock) -> None:
+        self._device = device
+        self._turn = turn
+        self._wake = threading.Condition()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._syncs: list[Done] = []
+        self._number = 0
+        self._open = True
+        self._thread = threading.Thread(target=self._run, name="gavel-keeper", daemon=True)
+        self._thread.start()
+
+    def sync(self, done: Done) -> None:
+        """See Shell.sync."""
+        with self._wake:
+            self._syncs.append(done)
+            self._wake.notify()
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """See Shell.later."""
+        with self._wake:
+            self._number += 1
+            heapq.heappush(self._due, (time.monotonic() + max(seconds, 0), self._number, callback))
+            self._wake.notify()
+
+    def close(self) -> None:
+        """See Shell.close. Must not be called holding the turn."""
+        with self._wake:
+            self._open = False
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            work()
+
+    def _next(self) -> Callable[[], None] | None:
+        """The next thing to do, waiting for it; None when closed. Syncs go first: somebody waits for them."""
+        with self._wake:
+            while self._open:
+                if self._syncs:
+                    done = self._syncs.pop(0)
+                    return lambda: self._do_sync(done)
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if wait is not None and wait <= 0:
+                    _, _, callback = heapq.heappop(self._due)
+                    return lambda: self._do(callback)
+                self._wake.wait(wait)
+        return None
+
+    def _do_sync(self, done: Done) -> None:
+        result = _sync(self._device)
+        with self._turn:
+            done(result)
+
+    def _do(self, callback: Callable[[], None]) -> None:
+        with self._turn:
+            callback()
