@@ -67,8 +67,6 @@ def _validate(acl: list[Ace]) -> None:
         if tag not in allowed or perm & ~7 or (tag in _NAMED and who == NO_ID):
             raise failure(errno.EINVAL)
         allowed = _NEXT[tag]
-        if tag == USER:
-            allowed = (*allowed, MASK)[:2]
     tags = {ace.tag for ace in acl}
     if acl[-1].tag != OTHER or (USER in tags and MASK not in tags):
         raise failure(errno.EINVAL)

@@ -110,7 +110,7 @@ def several(tx: Transaction, keys: list[bytes]) -> list[bytes | None]:
         try:
             values.append(tx.get(key))
         except Miss as miss:
-            ranges.extend(miss.ranges)
+            ranges.extend(lacking for lacking in miss.ranges if lacking not in ranges)
     if ranges:
         raise Miss(tuple(ranges))
     return values

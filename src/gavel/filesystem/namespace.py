@@ -61,8 +61,8 @@ def create(tx: Transaction, parent: int, name: bytes, mode: int, caller: Caller,
 
 
 def mkdir(tx: Transaction, parent: int, name: bytes, mode: int, caller: Caller) -> tuple[int, Inode]:
-    """Make a directory. Raises EEXIST, EMLINK for more directories in one than can be counted."""
-    return _make(tx, parent, name, mode & 0o7777 | _DIRECTORY, caller, 0)
+    """Make a directory; of a mode only permissions and sticky count. Raises EEXIST, EMLINK for more directories in one than can be counted."""
+    return _make(tx, parent, name, mode & 0o1777 | _DIRECTORY, caller, 0)
 
 
 def symlink(tx: Transaction, parent: int, name: bytes, target: bytes, caller: Caller) -> tuple[int, Inode]:

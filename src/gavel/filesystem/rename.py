@@ -47,10 +47,10 @@ def rename(
     if flags & ~(NOREPLACE | EXCHANGE) or flags == NOREPLACE | EXCHANGE:
         raise failure(errno.EINVAL)
     check_name(name)
-    check_name(new_name)
     directories, old, new = _read(tx, parent, name, new_parent, new_name)
     if not old.object:
         raise failure(errno.ENOENT)
+    check_name(new_name)
     if flags == NOREPLACE and new.object:
         raise failure(errno.EEXIST)
     if flags == EXCHANGE and not new.object:
