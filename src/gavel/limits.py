@@ -45,6 +45,15 @@ SLICE_NODES: Final = 32  # nodes a checkpoint writes between two such looks; a m
 # One operation.
 COPY_RECORDS_MAX: Final = 4096  # data records one copy_file_range shares; half a gigabyte, then the caller goes on
 
+# The mount.
+FUSE_REQUEST_MAX: Final = 1 * MIB  # one read or write of the kernel; its own limit unless fs.fuse.max_pages_limit is raised
+READ_AHEAD: Final = 4 * MIB  # what the kernel may ask for ahead of a sequential reader; keeps the loop busy meanwhile
+REAP_OBJECTS: Final = 32  # orphans deleted in one turn of the event loop; a millisecond or so
+
+# Looking back.
+DATA_CHANGES_MAX: Final = 4096  # data records looked at to tell a write from a truncation; with more it was written
+LOG_CHANGES_MAX: Final = 20_000  # changes that `gavel log` holds in memory while it goes back in time, some 10 MB
+
 # Objects.
 OBJECT_ID_BLOCK: Final = 65_536  # ids reserved at a time; a crash wastes at most this many of 2**63
 OBJECT_ID_MAX: Final = 2**63 - 1  # the top bit marks the mount's node ids of as-of views

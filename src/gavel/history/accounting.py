@@ -1,0 +1,64 @@
+"""Live bytes: which bytes of file data in the log are referred to by versions of records.
+
+A version refers to its extent as long as it exists, live or closed; closing it moves it and changes nothing. So
+applying only ever adds; a prune drops what it removes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from struct import Struct
+from typing import Protocol
+
+from gavel.keys.records import DATA
+from gavel.limits import BIG_BLOCK
+from gavel.media.extents import RECORD_SIZE, reference
+
+_PFS = Struct(">H")
+_PFS_MAX = 2**16 - 1
+
+
+class Ledger(Protocol):
+    """The part of a volume that keeps count."""
+
+    def add_live(self, place: int, n: int) -> None:
+        """`n` more bytes of the big-block with `place` are referred to."""
+
+
+def data_runs(keys: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Where in sorted record keys those of data records are, as index ranges."""
+    runs = []
+    at = 0
+    while at < len(keys):
+        pfs = keys[at][:2]
+        first = bisect_left(keys, pfs + bytes((DATA,)), at)
+        last = bisect_left(keys, pfs + bytes((DATA + 1,)), first)
+        if first < last:
+            runs.append((first, last))
+        at = bisect_left(keys, pfs + b"\xff\xff", last)
+    return runs
+
+
+def live_bytes(values: Sequence[bytes | None]) -> dict[int, int]:
+    """What values of data records refer to: bytes by the first place of a big-block, in order of appearance."""
+    found: dict[int, int] = {}
+    for value in values:
+        if value is not None and len(value) == RECORD_SIZE:
+            extent = reference(value)
+            if extent is not None:
+                place, stored = extent
+                place -= place % BIG_BLOCK
+                found[place] = found.get(place, 0) + stored
+    return found
+
+
+def count_live(ledger: Ledger, keys: list[bytes], values: list[bytes | None], same: list[bytes]) -> None:
+    """Tell the ledger what the fresh versions of a transaction refer to; `same` keys got no fresh version."""
+    for first, last in data_runs(keys):
+        run: Sequence[bytes | None] = values[first:last]
+        if same:
+            old = frozenset(same)
+            run = [value for key, value in zip(keys[first:last], run, strict=True) if key not in old]
+        for place, size in live_bytes(run).items():
+            ledger.add_live(place, size)

@@ -1,0 +1,43 @@
+"""What history answers with: versions, changes, counts, and the steps of a checkpoint."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Version(NamedTuple):
+    """A value that a key had during [create_tid, delete_tid); a delete_tid of None: it still has it."""
+
+    key: bytes
+    create_tid: int
+    delete_tid: int | None
+    value: bytes
+
+
+class Change(NamedTuple):
+    """What one transaction did to one key: `old` is None where there was nothing, `new` where it was deleted."""
+
+    key: bytes
+    tid: int
+    old: bytes | None
+    new: bytes | None
+
+
+class Counts(NamedTuple):
+    """How much there is: records and B-tree nodes of both trees, and what of it is in memory."""
+
+    live_records: int
+    past_records: int
+    live_nodes: int
+    past_nodes: int
+    cached_nodes: int  # clean nodes in memory
+    cached_bytes: int  # their encoded size
+    dirty_bytes: int  # about what the next checkpoint has to write
+
+
+class Step(Enum):
+    """What the driver of a checkpoint does before it resumes it."""
+
+    SLICE = 1  # nothing; others may run, transactions may be applied
+    SYNC = 2  # have the device synced by a sync that begins now; others may run meanwhile
