@@ -165,6 +165,11 @@ def config(pfs: int, name: bytes) -> bytes:
     return _head(pfs, ROOT, 0, CONFIG) + name + b"\0"
 
 
+def all_in(pfs: int, locality: int) -> tuple[bytes, bytes]:
+    """The range of all records of a locality: every inode, every name."""
+    return _head(pfs, locality, 0, 0), _head(pfs, locality + 1, 0, 0)
+
+
 def whole(pfs: int) -> tuple[bytes, bytes]:
     """The range of all records of a pseudo-filesystem."""
     return _head(pfs, 0, 0, 0), _head(pfs, 0xFF, 0, 0)

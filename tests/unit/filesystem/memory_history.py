@@ -7,26 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from gavel.history.versions import Change, Version
 from gavel.keys import tid as tids
 from gavel.media.extents import Extent, describe, restore
 from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Buffer
-
-
-class Version(NamedTuple):
-    key: bytes
-    create_tid: int
-    delete_tid: int | None
-    value: bytes
-
-
-class Change(NamedTuple):
-    key: bytes
-    tid: int
-    old: bytes | None
-    new: bytes | None
 
 
 class MemoryHistory:
@@ -39,6 +26,7 @@ class MemoryHistory:
         self.past: dict[bytes, list[Version]] = {}
         self.keys: list[bytes] = []
         self.micros = self.START
+        self.horizon = 0
         self.created_tid = self.last_tid = tids.make(self.micros)
         self.next_object = 2  # 1 is the root directory
         self.loads = 0
@@ -59,7 +47,7 @@ class MemoryHistory:
             if value is not None:
                 yield key, value
 
-    def changes(self, t0: int, t1: int, lo: bytes, hi: bytes) -> Iterator[Change]:
+    def changes(self, t0: int, t1: int, lo: bytes = b"", hi: bytes = b"\xff" * 16) -> Iterator[Change]:
         for key in self.keys[bisect_left(self.keys, lo) : bisect_left(self.keys, hi)]:
             moments = {v.create_tid for v in self.past[key]} | {v.delete_tid for v in self.past[key] if v.delete_tid}
             for tid in sorted(moment for moment in moments if t0 < moment <= t1):
