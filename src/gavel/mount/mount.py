@@ -1,0 +1,122 @@
+"""A mounted volume: the kernel on one side, an engine on the other.
+
+The way of a request: /dev/fuse -> session.Session -> table -> names, attributes or data -> a filesystem function run by
+the engine -> reply, all in one turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from datetime import UTC, tzinfo
+from typing import NamedTuple
+
+from gavel.limits import READ_AHEAD
+from gavel.mount import abi, attach, mounted
+from gavel.mount.attributes import Attributes
+from gavel.mount.data import Data
+from gavel.mount.names import Names
+from gavel.mount.nodes import EngineLike, Nodes
+from gavel.mount.notify import Notifier
+from gavel.mount.outside import Outside
+from gavel.mount.reaper import Reaper
+from gavel.mount.session import Session
+from gavel.mount.table import handlers
+
+_STOP_SECONDS = 5.0  # how long users of a mount that is taken away get to finish
+
+
+class Options(NamedTuple):
+    """How to mount. `socket` and `volume` are what the xattrs gavel.socket and gavel.volume say."""
+
+    source: str = "gavel"  # shown in /proc/mounts
+    read_only: bool = False
+    at: int | None = None  # the whole mount as of this tid
+    beginning: int = 0  # the tid the volume was made at: no WHEN is before it
+    zone: tzinfo = UTC  # what WHENs without one are in
+    socket: str = ""
+    volume: str = ""
+    allow_other: bool = True
+
+
+class Mount:
+    """One mount. Must be used on the event loop that it is to be served by."""
+
+    def __init__(self, engine: EngineLike, directory: str, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self.directory = os.path.abspath(directory)
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._engine = engine
+        self._session: Session | None = None
+        self._notifier: Notifier | None = None
+        self._reaper: Reaper | None = None
+        self._outside: Outside | None = None
+
+    async def start(self) -> None:
+        """Mount; returns when the mount answers. Raises attach.CannotMount, OSError."""
+        loop, options = asyncio.get_running_loop(), self.options
+        read_only = options.read_only or options.at is not None
+        fd = await loop.run_in_executor(None, self._attach, read_only)
+        nodes = Nodes(self._engine, options.at, options.zone, self.directory, options.beginning)
+        reaper = Reaper(self._engine, loop)
+        names = Names(nodes, reaper.orphaned, reaper.adopted)
+        virtual = {b"gavel.socket": os.fsencode(options.socket), b"gavel.volume": os.fsencode(options.volume)}
+        attributes = Attributes(nodes, virtual)
+        data = Data(nodes, self._reply)
+        session = Session(fd, handlers(names, attributes, data, reaper), loop)
+        self._session, self._reaper = session, reaper
+        session.closed.add_done_callback(self._ended)
+        session.start()
+        try:
+            agreed = await session.ready
+        except OSError:
+            await loop.run_in_executor(None, self._drop)
+            raise
+        attributes.extended = bool(agreed.flags & abi.SETXATTR_EXT)
+        self._notifier = Notifier(fd, loop)
+        reaper.ask = self._notifier.held
+        self._outside = Outside(self._engine, self._notifier, reaper)
+        here = mounted.at(self.directory)
+        if here is not None:
+            attach.read_ahead(here.device, READ_AHEAD)
+
+    def _attach(self, read_only: bool) -> int:
+        options = self.options
+        return attach.attach(self.directory, options.source, read_only=read_only, allow_other=options.allow_other)
+
+    def _drop(self) -> None:
+        with contextlib.suppress(OSError):
+            attach.detach(self.directory, lazy=True)
+
+    def changed_outside(self, keys: list[bytes]) -> None:
+        """Records were written that did not come through this mount (undo, an API): the kernel is told."""
+        if self._outside is not None:
+            self._outside.changed(keys)
+
+    async def stop(self) -> None:
+        """Unmount, whoever uses it: everything cached is handed over first; users still in it get some seconds.
+
+        Returns when it is gone. Nothing of this makes data durable: close the engine after.
+        """
+        if self._session is None or self.closed.done():
+            return
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # somebody else may have unmounted it meanwhile
+            await loop.run_in_executor(None, attach.flush_and_detach, self.directory)
+        done, _ = await asyncio.wait([self.closed], timeout=_STOP_SECONDS)
+        if not done:
+            self._session.close()
+        await self.closed
+
+    def _reply(self, unique: int, reply: bytes | int) -> None:
+        if self._session is not None and self._session.fd >= 0:
+            self._session.reply(unique, reply)
+
+    def _ended(self, ended: asyncio.Future[None]) -> None:
+        if self._reaper is not None:
+            self._reaper.finish()
+        if self._notifier is not None:
+            self._notifier.close()
+        if not self.closed.done():
+            self.closed.set_result(None)

@@ -1,0 +1,124 @@
+"""Objects without a name: deleted when the kernel has let go of them.
+
+Files are opened without asking us, so nobody says when the last program closes one. What tells is the kernel's FORGET
+of the inode. A FORGET may also come while the inode is still held (lookups that raced), so before an orphan is deleted
+the kernel is asked whether it really knows it no longer. All this is gathered and done beside the requests; until then
+the orphan's record on the volume remembers it, whatever happens to this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from struct import Struct
+
+from gavel.errors import GavelError
+from gavel.filesystem import orphans
+from gavel.limits import REAP_OBJECTS
+from gavel.mount.failures import errno_of
+from gavel.mount.nodes import EngineLike
+from gavel.mount.session import Handler, Header, Reply
+from gavel.transaction.transaction import Transaction
+
+Ask = Callable[[list[int], Callable[[list[int]], None]], None]
+
+GATHER_SECONDS = 0.05  # forgotten orphans are asked for together
+_RETRY_SECONDS = 5.0
+_nodes_of = Struct("<Q8x").iter_unpack
+
+
+class Reaper:
+    """The orphans of a mount. `ask` finds out which of some objects the kernel holds no longer (Notifier.held)."""
+
+    def __init__(self, engine: EngineLike, loop: asyncio.AbstractEventLoop) -> None:
+        self.ask: Ask | None = None
+        self._engine = engine
+        self._loop = loop
+        self._orphans: set[int] = set()
+        self._forgotten: list[int] = []
+        self._armed = False
+        self._due: list[int] = []
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._orphans)
+
+    def orphaned(self, obj: int) -> None:
+        """An object has lost its last name."""
+        self._orphans.add(obj)
+
+    def adopted(self, obj: int) -> None:
+        """An object has got a name."""
+        self._orphans.discard(obj)
+
+    def suspect(self, obj: int) -> None:
+        """An object lost its last name behind the kernel's back; it may be that the kernel never knew it."""
+        self._orphans.add(obj)
+        self._forgot(obj)
+
+    def forget(self, after: Handler) -> Handler:
+        """The handler of FORGET: looks for orphans, then does what else is to be done."""
+
+        def handler(header: Header, body: memoryview) -> Reply:
+            if header[3] in self._orphans:
+                self._forgot(header[3])
+            return after(header, body)
+
+        return handler
+
+    def batch_forget(self, after: Handler) -> Handler:
+        """The handler of BATCH_FORGET, likewise."""
+
+        def handler(header: Header, body: memoryview) -> Reply:
+            if self._orphans:
+                for (node,) in _nodes_of(body[8 : 8 + (len(body) - 8) // 16 * 16]):
+                    if node in self._orphans:
+                        self._forgot(node)
+            return after(header, body)
+
+        return handler
+
+    def _forgot(self, obj: int) -> None:
+        self._forgotten.append(obj)
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(GATHER_SECONDS, self._ask)
+
+    def _ask(self) -> None:
+        self._armed = False
+        forgotten, self._forgotten = self._forgotten, []
+        if self.ask is not None and not self._closed:
+            self.ask(forgotten, self._reap_all)
+
+    def _reap_all(self, gone: list[int]) -> None:
+        if self._closed:
+            return
+        idle = not self._due
+        self._due += [obj for obj in gone if obj in self._orphans]
+        self._orphans.difference_update(self._due)
+        if idle and self._due:
+            self._loop.call_soon(self._slice)
+
+    def _slice(self) -> None:
+        """Delete some, then let requests be answered before the next."""
+        if self._closed:
+            return
+        some = self._due[-REAP_OBJECTS:]
+        try:
+            left = self._engine.write(_reap, some)
+        except (GavelError, OSError) as error:
+            errno_of(error)
+            self._loop.call_later(_RETRY_SECONDS, self._slice)
+            return
+        self._due[-REAP_OBJECTS:] = left
+        if self._due:
+            self._loop.call_soon(self._slice)
+
+    def finish(self) -> None:
+        """The mount is gone: nobody can have anything open. What is left after this goes when it is next mounted."""
+        self._closed = True
+
+
+def _reap(tx: Transaction, objects: list[int]) -> list[int]:
+    """Delete orphans; returns those of which something is left: a huge one takes several turns."""
+    return [obj for obj in objects if not orphans.reap(tx, obj)]

@@ -1,0 +1,198 @@
+"""A conversation with the kernel: the INIT handshake, the read loop, and the writing of replies.
+
+Invariants:
+- one thread (the event loop's) reads requests and answers them; each is answered within the turn that read it, but
+  for those whose handler returns None and that are answered later by `reply` (fsync) or never (forgets);
+- there is one buffer; a handler that keeps bytes of its body beyond its return has to copy them;
+- every request gets exactly one reply, whatever its handler raises, and nothing but a dead descriptor ends the loop.
+
+A program that waits for a reply usually sends its next request within some microseconds of it. Going to sleep in
+between costs both sides a wake-up each, which on virtual machines takes longer than everything else together. So after
+the last request the loop goes on looking for `SPIN_NS` before it sleeps, giving its processor to whoever wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gavel.limits import FUSE_REQUEST_MAX
+from gavel.mount import abi
+from gavel.mount.failures import errno_of
+from gavel.transaction.view import Buffer
+
+log = logging.getLogger("gavel.mount")
+
+Header = tuple[int, int, int, int, int, int, int, int, int]  # abi.IN_HEADER
+Reply = bytes | int | list[Buffer] | None  # payload, errno, payload in pieces, or not now
+Handler = Callable[[Header, memoryview], Reply]
+
+TURN_NS = 5_000_000  # how long one turn may answer requests before timers and other callbacks get theirs
+SPIN_NS = 100_000 if len(os.sched_getaffinity(0)) > 1 else 0
+_PIECES_MAX = 1000  # IOV_MAX less the header
+_NOT_YET = frozenset({errno.EINTR, errno.ENOENT})  # reading: the request was withdrawn; look for the next
+_GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
+_PAGE = 4096
+_BACKGROUND, _CONGESTED = 64, 48  # requests the kernel may have under way by itself; where it begins to slow down
+
+_WANTED = (
+    abi.ASYNC_READ
+    | abi.BIG_WRITES
+    | abi.DONT_MASK  # umask and default ACLs are ours
+    | abi.DO_READDIRPLUS
+    | abi.READDIRPLUS_AUTO
+    | abi.ASYNC_DIO
+    | abi.WRITEBACK_CACHE
+    | abi.PARALLEL_DIROPS
+    | abi.POSIX_ACL
+    | abi.MAX_PAGES
+    | abi.CACHE_SYMLINKS
+    | abi.EXPLICIT_INVAL_DATA
+    | abi.HANDLE_KILLPRIV_V2
+    | abi.SETXATTR_EXT
+    | abi.INIT_EXT
+)
+
+
+class Agreed(NamedTuple):
+    """What the kernel and we have in common."""
+
+    minor: int
+    flags: int
+
+
+class Session:
+    """Serves one /dev/fuse descriptor on an event loop, by a table of handlers indexed by opcode.
+
+    `ready` is done when the kernel has been answered its INIT, `closed` when the mount is gone (or with what broke it).
+    """
+
+    def __init__(self, fd: int, handlers: Sequence[Handler], loop: asyncio.AbstractEventLoop) -> None:
+        self.fd = fd
+        self.ready: asyncio.Future[Agreed] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.spin_ns = SPIN_NS
+        self._loop = loop
+        self._handlers = list(handlers)
+        self._handlers[abi.INIT] = self._init
+        self._buffer = bytearray(FUSE_REQUEST_MAX + 2 * _PAGE)
+        self._buffers = (self._buffer,)
+        self._view = memoryview(self._buffer)
+        self._again = False
+
+    def start(self) -> None:
+        """Begin to answer."""
+        os.set_blocking(self.fd, False)
+        self._loop.add_reader(self.fd, self._turn)
+
+    def close(self) -> None:
+        """Stop answering and let go of the descriptor; the kernel then fails what is still asked."""
+        if self.fd < 0:
+            return
+        self._loop.remove_reader(self.fd)
+        os.close(self.fd)
+        self.fd = -1
+        if not self.ready.done():
+            self.ready.set_exception(OSError(errno.ENODEV, "the mount went away before it was up"))
+            self.ready.exception()  # looked at: whoever awaits it still gets it, nobody else is told
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _turn(self) -> None:
+        """Answer what waits, and what comes within SPIN_NS of the last; at most for TURN_NS."""
+        self._again = False
+        fd, buffers, read, clock = self.fd, self._buffers, os.readv, time.monotonic_ns
+        give_way, answer, spin = os.sched_yield, self._answer, self.spin_ns
+        now = clock()
+        end = now + TURN_NS
+        give_up = now + spin
+        while True:
+            try:
+                length = read(fd, buffers)
+            except BlockingIOError:
+                if clock() >= give_up:
+                    return
+                give_way()
+                continue
+            except OSError as error:
+                if error.errno in _NOT_YET:
+                    continue
+                self._broken(error)
+                return
+            answer(length)
+            if self.fd < 0:
+                return
+            now = clock()
+            if now >= end:
+                # With requests without end: others first, then on at once.
+                self._again = True
+                self._loop.call_soon(self._resume)
+                return
+            give_up = now + spin
+
+    def _resume(self) -> None:
+        if self._again and self.fd >= 0:
+            self._turn()
+
+    def _answer(self, length: int) -> None:
+        header = abi.IN_HEADER.unpack_from(self._buffer)
+        try:
+            reply = self._handlers[header[1]](header, self._view[abi.HEADER_SIZE : length])
+        except IndexError as error:
+            # An opcode from a kernel's future is refused for this time only; ENOSYS would be for ever.
+            reply = errno.EOPNOTSUPP if header[1] >= len(self._handlers) else errno_of(error)
+        except Exception as error:
+            reply = errno_of(error)
+        if reply is not None:
+            self.reply(header[2], reply)
+
+    def reply(self, unique: int, reply: bytes | int | list[Buffer]) -> None:
+        """Answer a request: with a payload, or an errno. A request that was withdrawn meanwhile needs none."""
+        try:
+            if type(reply) is bytes:
+                os.write(self.fd, abi.OUT_HEADER.pack(16 + len(reply), 0, unique) + reply)
+            elif type(reply) is int:
+                os.write(self.fd, abi.OUT_HEADER.pack(16, -reply, unique))
+            else:
+                assert isinstance(reply, list)
+                if len(reply) > _PIECES_MAX:
+                    reply = [b"".join(reply)]
+                size = sum(map(len, reply))
+                os.writev(self.fd, [abi.OUT_HEADER.pack(16 + size, 0, unique), *reply])
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return
+            if error.errno in _GONE:
+                self._broken(error)
+                return
+            log.error("the kernel did not take a reply: %s", error)
+            os.write(self.fd, abi.OUT_HEADER.pack(16, -errno.EIO, unique))
+
+    def _broken(self, error: OSError) -> None:
+        if error.errno not in _GONE:
+            log.error("the mount ends: %s", error)
+        self.close()
+
+    def _init(self, header: Header, body: memoryview) -> Reply:
+        major, minor, ahead, offered = abi.INIT_IN.unpack_from(body)
+        if major > abi.MAJOR:
+            return abi.INIT_OUT.pack(abi.MAJOR, *(0,) * 12)  # the kernel asks again, in our version
+        if major < abi.MAJOR or minor < abi.MINOR_LEAST:
+            text = f"the kernel speaks FUSE {major}.{minor}; GavelFS needs 7.{abi.MINOR_LEAST} (Linux 5.4) or later"
+            if not self.ready.done():
+                self.ready.set_exception(OSError(errno.EPROTO, text))
+            return errno.EPROTO
+        agreed = offered & _WANTED
+        minor = min(minor, abi.MINOR_MOST)
+        if not self.ready.done():
+            self.ready.set_result(Agreed(minor, agreed))
+        pages = FUSE_REQUEST_MAX // _PAGE
+        return abi.INIT_OUT.pack(
+            abi.MAJOR, minor, ahead, agreed & 0xFFFF_FFFF, _BACKGROUND, _CONGESTED,
+            FUSE_REQUEST_MAX, 1, pages, 0, agreed >> 32, 0, 0,
+        )  # fmt: skip
