@@ -77,7 +77,7 @@ class Engine:
         self.on_commit: list[Callable[[int, list[bytes]], None]] = []
         self.on_outside: list[Callable[[list[bytes]], None]] = []
         self._waiters: dict[int, Waiter] = {}
-        self._tickets = count(1)
+        self._tickets = count(1)  # negated, so that none is one of the cache's
         self._flush_armed = False
         self._stuck: GavelError | None = None
         if shell is None:
@@ -179,22 +179,29 @@ class Engine:
         self._stuck = None
         return tid
 
+    def request_sync(self, waiter: Waiter) -> None:
+        """Flush, and call `waiter` with the tid that names this state once it is durable, or with what went wrong.
+
+        Returns at once; the call may come before it returns.
+        """
+        self._request(Barrier(-next(self._tickets)), waiter)
+
+    def request_checkpoint(self, waiter: Waiter, clean: bool = False) -> None:
+        """Like request_sync, with a checkpoint; `clean` when nothing will be written any more."""
+        self._request(Checkpoint(-next(self._tickets), clean), waiter)
+
     async def sync(self) -> int:
         """Flush and wait until it is durable; returns the tid that names this state. Raises as flush."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[int] = loop.create_future()
-        self._request_durable(Barrier(self._ticket()), lambda result: _settle(future, result))
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.request_sync(lambda result: _settle(future, result))
         return await future
 
     def sync_now(self) -> int:
         """Like sync, for threads: waits without holding the turn, so call it without."""
-        return self._wait_durable(Barrier(self._ticket()))
-
-    async def checkpoint(self, clean: bool = False) -> int:
-        """Write a checkpoint and wait until it is durable; `clean` when nothing will be written any more."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._request_durable(Checkpoint(self._ticket(), clean), lambda result: _settle(future, result))
-        return await future
+        future: Future[int] = Future()
+        with self.turn:
+            self.request_sync(lambda result: _settle(future, result))
+        return future.result()
 
     def space(self) -> Space:
         """Sizes of the volume in bytes."""
@@ -206,17 +213,22 @@ class Engine:
 
     async def close(self) -> None:
         """Flush, checkpoint and stop, on an event loop. Raises what kept it from being durable."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
             if self.replica.failure is None:
-                await self.checkpoint(clean=True)
+                self.request_checkpoint(lambda result: _settle(future, result), clean=True)
+                await future
         finally:
             self._shell.close()
 
     def close_now(self) -> None:
         """Like close, for threads; call it without holding the turn."""
+        future: Future[int] = Future()
         try:
             if self.replica.failure is None:
-                self._wait_durable(Checkpoint(self._ticket(), clean=True))
+                with self.turn:
+                    self.request_checkpoint(lambda result: _settle(future, result), clean=True)
+                future.result()
         finally:
             self._shell.close()
 
@@ -239,11 +251,7 @@ class Engine:
             raise answer
         return answer
 
-    def _ticket(self) -> int:
-        """A ticket for a request; below zero, so that it is never one of the cache's."""
-        return -next(self._tickets)
-
-    def _request_durable(self, request: Barrier | Checkpoint, waiter: Waiter) -> None:
+    def _request(self, request: Barrier | Checkpoint, waiter: Waiter) -> None:
         try:
             self.flush()
         except GavelError as error:
@@ -252,12 +260,6 @@ class Engine:
         self._waiters[request.ticket] = waiter
         self.replica.step(Requested(request), self.clock())
         self._carry_out()
-
-    def _wait_durable(self, request: Barrier | Checkpoint) -> int:
-        future: Future[int] = Future()
-        with self.turn:
-            self._request_durable(request, lambda result: _settle(future, result))
-        return future.result()
 
     def _carry_out(self) -> None:
         for effect in self.replica.drain():
@@ -300,7 +302,7 @@ class Engine:
     def _flush_in_time(self) -> None:
         """Nothing stays volatile for longer than limits.FLUSH_SECONDS; what fails is tried again after as long."""
         self._flush_armed = False
-        self._request_durable(Barrier(self._ticket()), self._flushed_in_time)
+        self.request_sync(self._flushed_in_time)
 
     def _flushed_in_time(self, result: int | GavelError) -> None:
         if isinstance(result, GavelError):
