@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gavel.errors import DeviceFailed
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
@@ -143,6 +144,19 @@ def write_header(device: Device, header: Header) -> None:
     packed = layout.pack_header(header)
     for slot in layout.slots_of(header.generation):
         device.write(layout.slot_offset(slot), [packed])
+
+
+def mend_header(device: Device, header: Header) -> None:
+    """Write anew a copy of this header that is torn, rotten or was never written; afterwards a sync is due."""
+    packed = layout.pack_header(header)
+    for slot in layout.slots_of(header.generation):
+        offset = layout.slot_offset(slot)
+        try:
+            whole = device.read(offset, layout.SLOT_SIZE) == packed
+        except DeviceFailed:
+            continue  # a bad spot; the other copy serves, and check() names this one
+        if not whole:
+            device.write(offset, [packed])
 
 
 def adopt(live: BlockMap, image: BlockMap) -> None:

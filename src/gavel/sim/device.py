@@ -1,6 +1,6 @@
 """A simulated device: what it is told to write it may lose, tear or reorder until a sync returns, and rot at any time.
 
-The fault model, at the grain of a 512-byte sector:
+The fault model, at the grain of a sector:
 
 - crash(): every sector written since the last sync is, independently, any of the contents it had since then, the one
   of the last sync included (so writes may be lost and reordered), or torn: a prefix of one of them before a suffix of
@@ -20,15 +20,16 @@ from gavel.errors import DeviceFailed, DeviceFull
 from gavel.media.device import Buffer
 
 SECTOR = 512
-_ZERO = bytes(SECTOR)
 
 
 class SimDevice:
     """A device in memory; sparse, so its size costs nothing."""
 
-    def __init__(self, size: int, seed: int = 0) -> None:
-        assert size % SECTOR == 0
+    def __init__(self, size: int, seed: int = 0, sector: int = SECTOR) -> None:
+        assert size % sector == 0
         self._size = size
+        self._sector = sector
+        self._zero = bytes(sector)
         self._random = Random(seed)
         self._sectors: dict[int, bytes] = {}  # as a read sees them
         self._unsynced: dict[int, list[bytes]] = {}  # sector -> the synced contents, then all later ones in order
@@ -49,10 +50,10 @@ class SimDevice:
         self._call("read", offset)
         if offset < 0 or length < 0 or offset + length > self._size:
             raise DeviceFailed("read", offset, "past the end")
-        first, last = offset // SECTOR, -(-(offset + length) // SECTOR)
-        get = self._sectors.get
-        whole = b"".join([get(sector, _ZERO) for sector in range(first, last)])
-        skip = offset - first * SECTOR
+        first, last = offset // self._sector, -(-(offset + length) // self._sector)
+        get, zero = self._sectors.get, self._zero
+        whole = b"".join([get(sector, zero) for sector in range(first, last)])
+        skip = offset - first * self._sector
         return whole[skip : skip + length]
 
     def write(self, offset: int, parts: Sequence[Buffer]) -> None:
@@ -65,9 +66,9 @@ class SimDevice:
             raise DeviceFull(offset, len(data))
         at, end = 0, len(data)
         while at < end:
-            sector, skip = divmod(offset + at, SECTOR)
-            piece = data[at : at + SECTOR - skip]
-            before = self._sectors.get(sector, _ZERO)
+            sector, skip = divmod(offset + at, self._sector)
+            piece = data[at : at + self._sector - skip]
+            before = self._sectors.get(sector, self._zero)
             after = before[:skip] + piece + before[skip + len(piece) :]
             self._unsynced.setdefault(sector, [before]).append(after)
             self._sectors[sector] = after
@@ -89,7 +90,7 @@ class SimDevice:
     def resize(self, size: int) -> None:
         """See media.device."""
         self._call("resize", size)
-        for sector in [sector for sector in self._sectors if sector * SECTOR >= size]:
+        for sector in [sector for sector in self._sectors if sector * self._sector >= size]:
             del self._sectors[sector]
             self._unsynced.pop(sector, None)
         self._size = size
@@ -102,7 +103,7 @@ class SimDevice:
         `keep`: the share of unsynced sectors that made it whole (0.0: all lost, 1.0: all kept); None: anything.
         """
         random = random or self._random
-        after = SimDevice(self._size)
+        after = SimDevice(self._size, sector=self._sector)
         after._random = Random(random.getrandbits(32))
         after._sectors = dict(self._sectors)
         for sector, contents in self._unsynced.items():
@@ -111,7 +112,7 @@ class SimDevice:
                 continue
             left = random.choice(contents)
             if random.random() < 0.25:
-                cut = random.randrange(SECTOR + 1)
+                cut = random.randrange(self._sector + 1)
                 left = left[:cut] + random.choice(contents)[cut:]
             after._sectors[sector] = left
         return after
@@ -119,8 +120,8 @@ class SimDevice:
     def rot(self, offset: int, flip: int = 0xFF) -> None:
         """Change the byte at `offset` in what is durable."""
         assert flip
-        sector, at = divmod(offset, SECTOR)
-        data = bytearray(self._sectors.get(sector, _ZERO))
+        sector, at = divmod(offset, self._sector)
+        data = bytearray(self._sectors.get(sector, self._zero))
         data[at] ^= flip
         self._sectors[sector] = bytes(data)
 
