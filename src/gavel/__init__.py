@@ -1,9 +1,58 @@
 """GavelFS: a replicated filesystem with a perfect memory.
 
-The rooms and what lives in them are described in docs/ARCHITECTURE.md.
+    import gavel
+
+    with gavel.open("disk.gavel", create=True) as fs:
+        fs.write_text("/hello", "world")
+        before = fs.tid()
+        fs.remove("/hello")
+        assert fs.as_of(before).read_text("/hello") == "world"
+
+The Python API is described in docs/guide/python.md, the rooms and what lives in them in docs/ARCHITECTURE.md. Names
+are loaded when they are first used, so that importing one room does not import them all.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 if not __debug__:
     raise ImportError("gavel refuses to run with python -O: its assertions guard your data; run python without -O")
 
+if TYPE_CHECKING:
+    from gavel import errors
+    from gavel.client import aio
+    from gavel.client.fs import Fs, Transaction
+    from gavel.client.tree import AsOf
+    from gavel.client.volumes import format_volume
+    from gavel.client.volumes import open_fs as open  # gavel.open, like io.open
+    from gavel.errors import Collision, GavelError
+
 __version__ = "0.1.0"
+
+__all__ = ["AsOf", "Collision", "Fs", "GavelError", "Transaction", "aio", "errors", "format_volume", "open"]
+
+if not TYPE_CHECKING:
+    _LAZY = {
+        "AsOf": ("gavel.client.tree", "AsOf"),
+        "Collision": ("gavel.errors", "Collision"),
+        "Fs": ("gavel.client.fs", "Fs"),
+        "GavelError": ("gavel.errors", "GavelError"),
+        "Transaction": ("gavel.client.fs", "Transaction"),
+        "aio": ("gavel.client.aio", None),
+        "errors": ("gavel.errors", None),
+        "format_volume": ("gavel.client.volumes", "format_volume"),
+        "open": ("gavel.client.volumes", "open_fs"),
+    }
+
+    def __getattr__(name):
+        """Load a public name on its first use (PEP 562)."""
+        from importlib import import_module
+
+        if name not in _LAZY:
+            raise AttributeError(f"module 'gavel' has no attribute {name!r}")
+        module, attribute = _LAZY[name]
+        loaded = import_module(module)
+        found = loaded if attribute is None else getattr(loaded, attribute)
+        globals()[name] = found
+        return found

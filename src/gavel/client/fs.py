@@ -1,0 +1,315 @@
+"""An open volume: everything of Tree on its present, and what only a whole volume has: time, transactions, upkeep.
+
+Blocking and safe to use from several threads; the engine's own thread keeps the promise that nothing stays volatile
+for longer than limits.FLUSH_SECONDS. The async face in aio.py stands on the same class.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from gavel.client import files, jobs, paths
+from gavel.client.jobs import When
+from gavel.client.paths import AnyPath, named
+from gavel.client.results import Info, Progress, StatVfs
+from gavel.client.runner import InTransaction, Runner
+from gavel.client.states import Past, Present, orphaned, path_of_key
+from gavel.client.tree import AsOf, Tree
+from gavel.client.watch import Watch
+from gavel.errors import Collision
+from gavel.filesystem.caller import Caller
+from gavel.filesystem.diff import Difference
+from gavel.filesystem.file_history import FileVersion
+from gavel.filesystem.log import Logged
+from gavel.filesystem.snapshots import Snapshot
+from gavel.limits import NAME_MAX, TRANSACTION_RETRIES
+from gavel.runtime.engine import Engine, Optimistic
+
+T = TypeVar("T")
+OnProgress = Callable[[Progress], object]
+
+_BLOCK = 4096  # unit in which statvfs counts
+
+
+class Transaction(Tree):
+    """The filesystem as of one moment, with this transaction's own changes on top: all of them happen, or none.
+
+    Use it as `with fs.transaction() as tx:`. It commits when the block ends and is given up when the block raises.
+    After the commit `tid` names the state it made.
+    """
+
+    def __init__(self, fs: Fs, work: Optimistic, caller: Caller, sync: bool) -> None:
+        self._inside = InTransaction(work.tx, fs._at)
+        super().__init__(self._inside, caller)
+        self._fs, self._work, self._durably = fs, work, sync
+        self._files: weakref.WeakSet[files.AnyFile] = weakref.WeakSet()
+        self.freeze = work.freeze  # the tid whose state it sees
+        self.tid: int | None = None  # of its commit
+
+    def _opened(self, file: files.AnyFile) -> None:
+        self._files.add(file)
+
+    def commit(self) -> int:
+        """Commit and return the tid; raises Collision, which names the paths, when what was read has changed since.
+
+        Files opened for writing are flushed first. Durable when it returns if the transaction was begun with `sync`.
+        """
+        for file in list(self._files):
+            if not file.closed:
+                file.flush()
+        self._inside.closed = True
+        self.tid = self._fs._commit(self._work)
+        if self._durably:
+            self._fs.sync()
+        return self.tid
+
+    def rollback(self) -> None:
+        """Give up: nothing of it has happened."""
+        if not self._inside.closed:
+            self._inside.closed = True
+            self._fs._give_up(self._work)
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._inside.closed:
+            return
+        if kind is None:
+            try:
+                self.commit()
+            finally:
+                self.rollback()
+        else:
+            self.rollback()
+
+
+class Fs(Tree):
+    """An open volume. `gavel.open` makes one; close it, or use it in a `with` block."""
+
+    def __init__(
+        self, engine: Engine, caller: Caller, *, on_close: Callable[[], None] | None = None, reaping: bool = True
+    ) -> None:
+        self._engine = engine
+        self._present = Present(engine, self._tid_of, reaping)
+        super().__init__(self._present, caller)
+        self._on_close = on_close
+        self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+        self.closed = False
+
+    # -- time
+
+    def _tid_of(self, when: When) -> int:
+        """The tid that a WHEN names; raises BadWhen."""
+        return jobs.tid_of(self._engine, when)
+
+    def _at(self, when: str) -> Runner:
+        return self._present.at(when)
+
+    def as_of(self, when: When) -> AsOf:
+        """Everything as it was at a tid or WHEN ("-5m", "2026-11-22T10:00", a snapshot's name), read-only.
+
+        Raises BadWhen for one that means nothing, lies ahead or before the beginning; HistoryPruned.
+        """
+        tid = self._tid_of(when)
+        return AsOf(Past(self._present, tid), tid)
+
+    def tid(self) -> int:
+        """Make everything durable and return the tid that names this very state."""
+        return self.sync()
+
+    def sync(self) -> int:
+        """Return when everything done so far is durable, with the tid that names it."""
+        return self._engine.sync_now()
+
+    def _sync(self) -> int:
+        return self.sync()
+
+    # -- transactions
+
+    def transaction(self, *, sync: bool = False) -> Transaction:
+        """A transaction on the state of this moment; see Transaction. With `sync` its commit returns once durable."""
+        with self._engine.turn:
+            return Transaction(self, self._engine.begin(), self._caller, sync)
+
+    def run(self, function: Callable[[Transaction], T], retries: int = TRANSACTION_RETRIES, *, sync: bool = False) -> T:
+        """The result of `function(tx)`, whose transaction is committed; on Collision it is run again, at once.
+
+        So it may be called several times; what it does besides using `tx` happens each time. Raises the last
+        Collision when all retries are used up: each means that somebody else succeeded.
+        """
+        while True:
+            try:
+                with self.transaction(sync=sync) as tx:
+                    return function(tx)
+            except Collision:
+                if retries <= 0:
+                    raise
+                retries -= 1
+
+    def _commit(self, work: Optimistic) -> int:
+        with self._engine.turn:
+            try:
+                tid = self._engine.commit(work)
+            except Collision as collision:
+                raise self.explained(collision) from None
+            self._present.reap(orphaned(work.tx.writes))
+            return tid
+
+    def _give_up(self, work: Optimistic) -> None:
+        with self._engine.turn:
+            self._engine.give_up(work)
+
+    def explained(self, collision: Collision) -> Collision:
+        """The same collision with the paths it is about."""
+        path = self._present.read(path_of_key, collision.key)
+        if path is None:
+            return collision
+        return Collision(collision.key, collision.tid, collision.freeze, (path,))
+
+    # -- the past
+
+    def history(self, path: AnyPath) -> list[FileVersion]:
+        """Every version of what a path names or ever named, oldest first; also of a deleted file."""
+        try:
+            return jobs.history(self._present, paths.encode(path))
+        except OSError as problem:
+            raise named(problem, path) from None
+
+    def log(
+        self, path: AnyPath = "/", *, since: When | None = None, until: When | None = None, limit: int | None = None
+    ) -> Iterator[Logged]:
+        """The transactions that touched a tree in (since, until], newest first, with what they did to which paths."""
+        return (step for step in self.log_job(path, since, until, limit) if not isinstance(step, Progress))
+
+    def log_job(
+        self, path: AnyPath, since: When | None, until: When | None, limit: int | None
+    ) -> Generator[Progress | Logged, None, bool]:
+        """log() as a long operation, to be driven in slices; whether there is more than `limit`."""
+        return jobs.named_errors(jobs.log(self._present, paths.encode(path), since, until, limit), path)
+
+    def diff(self, path: AnyPath, old: When, new: When | None = None) -> Iterator[Difference]:
+        """What is different in a tree between two times; without `new`, between then and now."""
+        return (step for step in self.diff_job(path, old, new) if not isinstance(step, Progress))
+
+    def diff_job(
+        self, path: AnyPath, old: When, new: When | None
+    ) -> Generator[Progress | Difference, None, tuple[int, int]]:
+        """diff() as a long operation, to be driven in slices; the two tids."""
+        return jobs.named_errors(jobs.diff(self._present, paths.encode(path), old, new), path)
+
+    def undo(
+        self, path: AnyPath, to: When | None = None, *, dry_run: bool = False, progress: OnProgress | None = None
+    ) -> jobs.Undone:
+        """Bring a file or tree back to what it was: at `to`, else before its last change; also a deleted one.
+
+        It is itself a change like any other and can be undone. `dry_run` only says what would be done.
+        """
+        return drive(self.undo_job(path, to, dry_run), progress)
+
+    def undo_job(self, path: AnyPath, to: When | None, dry_run: bool) -> Generator[Progress, None, jobs.Undone]:
+        """undo() as a long operation, to be driven in slices."""
+        return jobs.named_errors(jobs.undo(self._present, paths.encode(path), to, dry_run), path)
+
+    # -- upkeep
+
+    def snapshot_create(self, name: str, when: When | None = None, note: str = "") -> Snapshot:
+        """Name a state: that of `when`, else the present one; raises BadRequest for a name that is taken."""
+        return jobs.snapshot_create(self._present, name, when, note)
+
+    def snapshot_list(self) -> list[Snapshot]:
+        """All snapshots, oldest state first."""
+        return jobs.snapshot_list(self._present)
+
+    def snapshot_delete(self, name: str) -> Snapshot:
+        """Forget a name and return what it named, which stays as readable as before. Raises BadRequest."""
+        return jobs.snapshot_delete(self._present, name)
+
+    def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[jobs.Problem]:
+        """What is wrong with the volume; nothing, if all is well. `deep` reads every node and extent."""
+        return drive(self.check_job(deep), progress)
+
+    def check_job(self, deep: bool) -> Generator[Progress, None, list[jobs.Problem]]:
+        """check() as a long operation, to be driven in slices."""
+        return jobs.check(self._present, deep)
+
+    def info(self) -> Info:
+        """What the volume is and how full."""
+        with self._engine.turn:
+            return jobs.info(self._engine)
+
+    def statvfs(self, path: AnyPath = "/") -> StatVfs:
+        """Space under the names of os.statvfs; the same for every path."""
+        with self._engine.turn:
+            space = self._engine.space()
+            read_only = self._engine.volume.read_only
+        blocks, usable = space.total // _BLOCK, space.free // _BLOCK
+        free = (space.free + space.reserve) // _BLOCK
+        return StatVfs(
+            f_bsize=_BLOCK, f_frsize=_BLOCK, f_blocks=blocks, f_bfree=free, f_bavail=usable,
+            f_files=0, f_ffree=0, f_favail=0, f_flag=1 if read_only else 0, f_namemax=NAME_MAX,
+        )  # fmt: skip
+
+    def watch(self, path: AnyPath = "/", *, since: When | None = None, timeout: float | None = None) -> Watch:
+        """An iterator over what is committed in a tree from now (or from `since`) on; see Watch."""
+        watch = Watch(self._engine, paths.encode(path), None if since is None else self._tid_of(since), timeout)
+        self._watches.add(watch)
+        return watch
+
+    # -- the end
+
+    def close(self) -> None:
+        """Make everything durable and let go of the volume; closing twice is no error."""
+        if not self.closed:
+            self._begin_close()
+            try:
+                self._engine.close_now()
+            finally:
+                self._let_go()
+
+    def _begin_close(self) -> None:
+        self.closed = True
+        for watch in list(self._watches):
+            watch.close()
+
+    def _let_go(self) -> None:
+        if self._on_close is not None:
+            self._on_close()
+
+    async def sync_on_loop(self) -> int:
+        """sync() for an engine on an event loop."""
+        return await self._engine.sync()
+
+    async def close_on_loop(self) -> None:
+        """close() for an engine on an event loop."""
+        if not self.closed:
+            self._begin_close()
+            try:
+                await self._engine.close()
+            finally:
+                self._let_go()
+
+    def __enter__(self) -> Fs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def drive(job: Generator[Progress, None, T], progress: OnProgress | None) -> T:
+    """Run a long operation to its end, telling how far it is between its slices."""
+    while True:
+        try:
+            step = next(job)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if progress is not None:
+            progress(step)

@@ -1,0 +1,226 @@
+"""What only a whole volume can answer. Long work is a generator that yields Progress between slices.
+
+Between two slices the engine's turn is free, so that other threads work on, and a mount answers its kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Generator
+from typing import NamedTuple, TypeVar
+
+from gavel.client import paths
+from gavel.client.operations import has_name
+from gavel.client.results import Change, Info, Progress
+from gavel.client.states import Present
+from gavel.client.zone import local_zone
+from gavel.errors import BadWhen
+from gavel.filesystem import diff as differences
+from gavel.filesystem import file_history, snapshots, when
+from gavel.filesystem import log as logs
+from gavel.filesystem.diff import Difference
+from gavel.filesystem.failure import failure
+from gavel.filesystem.file_history import FileVersion
+from gavel.filesystem.log import Logged
+from gavel.filesystem.snapshots import Snapshot
+from gavel.keys import tid as tids
+from gavel.keys.records import ROOT_OBJECT
+from gavel.runtime.engine import Engine
+from gavel.transaction.transaction import Transaction
+
+S = TypeVar("S")
+T = TypeVar("T")
+When = int | str
+
+
+def named_errors(job: Generator[S, None, T], path: paths.AnyPath) -> Generator[S, None, T]:
+    """The same job, whose OSErrors say which path they are about."""
+    try:
+        return (yield from job)
+    except OSError as problem:
+        raise paths.named(problem, path) from None
+
+
+class Undone(NamedTuple):
+    """What an undo did, or would do: the tid it went back to, and (path, action) in order."""
+
+    to: int
+    actions: list[Action]
+
+
+class Action(NamedTuple):
+    """One thing an undo did."""
+
+    path: str
+    action: str
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with a volume: where (a path, or a part of the volume) and what."""
+
+    where: str
+    text: str
+
+
+def tid_of(engine: Engine, moment: When) -> int:
+    """The tid that a WHEN stands for, everything done so far included in the present; raises BadWhen."""
+    with engine.turn:
+        last = engine.replica.last_tid if engine.volume.read_only else engine.flush()
+        text = tids.text(moment) if isinstance(moment, int) else moment
+        if isinstance(moment, int) and moment < 0:
+            raise BadWhen(str(moment), "is no tid: they are above zero")
+
+        def named(tx: Transaction, name: str) -> int | None:
+            found = snapshots.find(tx, name)
+            return None if found is None else found.tid
+
+        return when.parse(
+            text,
+            engine.clock(),
+            local_zone(),
+            lambda name: engine.read(named, name),
+            max(engine.history.created_tid, engine.history.horizon),
+            last,
+        )
+
+
+def info(engine: Engine) -> Info:
+    """What the volume is and how full."""
+    volume, history = engine.volume, engine.history
+    space, counts = volume.space(), history.counts()
+    return Info(
+        label=volume.label,
+        identity=volume.identity.hex(),
+        size=space.total,
+        free=space.free,
+        live=space.live,
+        log=space.log,
+        trees=space.tree,
+        reserve=space.reserve,
+        created_tid=history.created_tid,
+        last_tid=engine.replica.last_tid,
+        horizon=max(history.horizon, history.created_tid),
+        records=counts.live_records,
+        past_records=counts.past_records,
+        read_only=volume.read_only,
+    )
+
+
+def snapshot_create(present: Present, name: str, moment: When | None, note: str) -> Snapshot:
+    """Name the state of a moment; raises BadRequest for a name that is taken or cannot be one, BadWhen."""
+    tid = tid_of(present.engine, "" if moment is None else moment)
+    return present.write(snapshots.create, name, tid, note)
+
+
+def snapshot_list(present: Present) -> list[Snapshot]:
+    """All snapshots, oldest state first."""
+    return present.read(snapshots.listing)
+
+
+def snapshot_delete(present: Present, name: str) -> Snapshot:
+    """Forget a name; raises BadRequest where there is none such."""
+    return present.write(snapshots.delete, name)
+
+
+def without_marks(present: Present, raw: bytes) -> tuple[bytes, str | None]:
+    """A path with the times taken out of its components, and the last of these times; for what spans all times."""
+    skip, moment = 0, None
+    while (cut := paths.cut_at_mark(raw, skip)) is not None:
+        if _exists(present, cut.before, cut.literal):
+            skip += 1
+            continue
+        raw = b"/".join(part for part in (cut.before, cut.name, cut.after) if part)
+        moment = cut.when
+    return raw, moment
+
+
+def _exists(present: Present, directory: bytes, name: bytes) -> bool:
+    try:
+        return present.read(has_name, ROOT_OBJECT, directory, name)[1]
+    except OSError:
+        return False
+
+
+def history(present: Present, raw: bytes) -> list[FileVersion]:
+    """Every version of a path, oldest first; raises FileNotFoundError for one that never was."""
+    raw, _ = without_marks(present, raw)
+    with present.engine.turn:
+        tid_of(present.engine, "")
+        return file_history.file_history(present.engine.history, raw)
+
+
+def log(
+    present: Present, raw: bytes, since: When | None, until: When | None, limit: int | None
+) -> Generator[Progress | Logged, None, bool]:
+    """The transactions that touched a tree, newest first; whether there were more than `limit`."""
+    engine = present.engine
+    raw, _ = without_marks(present, raw)
+    low = 0 if since is None else tid_of(engine, since)
+    high = tid_of(engine, "" if until is None else until)
+    with engine.turn:
+        held = file_history.holders(engine.history, raw)
+        if not held:
+            raise failure(errno.ENOENT)
+        found = logs.log(engine.history, held[-1].object, low, high)
+    count = 0
+    while True:
+        with engine.turn:
+            one = next(found, None)
+        if one is None:
+            return False
+        if count == limit:
+            return True
+        count += 1
+        yield one
+        yield Progress(count, None)
+
+
+def diff(
+    present: Present, raw: bytes, old: When, new: When | None
+) -> Generator[Progress | Difference, None, tuple[int, int]]:
+    """What is different in a tree between two times; the tids that were compared."""
+    engine = present.engine
+    raw, _ = without_marks(present, raw)
+    t0, t1 = tid_of(engine, old), tid_of(engine, "" if new is None else new)
+    with engine.turn:
+        found = differences.diff(engine.history, raw, t0, t1)
+    yield from found
+    return t0, t1
+
+
+def undo(present: Present, raw: bytes, to: When | None, dry_run: bool) -> Generator[Progress, None, Undone]:
+    """Bring a tree back."""
+    yield Progress(0, None)
+    raise failure(errno.EOPNOTSUPP)
+
+
+def watched(engine: Engine, raw: bytes, since: int, until: int) -> list[Change]:
+    """What was committed in a tree in (since, until], oldest first; nothing while there is no such tree."""
+    with engine.turn:
+        held = file_history.holders(engine.history, raw)
+        if not held:
+            return []
+        found = list(logs.log(engine.history, held[-1].object, since, until))
+    return [
+        Change(one.tid, tuple(event.path for event in one.events), tuple(event.what for event in one.events))
+        for one in reversed(found)
+    ]
+
+
+def check(present: Present, deep: bool) -> Generator[Progress, None, list[Problem]]:
+    """Every problem of the volume: its map, its trees, and the filesystem in them; `deep` reads all there is."""
+    engine = present.engine
+    problems: list[Problem] = []
+    with engine.turn:
+        problems += [Problem("volume", text) for text in engine.volume.check()]
+    found = engine.history.check(deep)
+    done = 0
+    while True:
+        with engine.turn:
+            text = next(found, None)
+        if text is None:
+            return problems
+        if text:
+            problems.append(Problem("trees", text))
+        done += 1
+        yield Progress(done, None, "trees")

@@ -1,0 +1,135 @@
+"""The two states of an open volume that operations run on: its present and its past.
+
+The engine's turn is held for one operation at a time, so callers in several threads interleave between operations
+and never within one. On an event loop the turn is always free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from gavel.client import paths
+from gavel.client.runner import Operation, P, Runner, read_only
+from gavel.errors import ReadOnly
+from gavel.filesystem import orphans
+from gavel.keys import records
+from gavel.runtime.engine import Engine
+from gavel.transaction.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class Present:
+    """What is true now. Writes are seen by everybody at once and are durable after the next sync.
+
+    `reaping`: whether content without a name is dropped as soon as nobody here holds it; off where a mount on the
+    same engine may have it open.
+    """
+
+    def __init__(self, engine: Engine, find_tid: Callable[[str], int], reaping: bool = True) -> None:
+        self.engine = engine
+        self._find_tid = find_tid
+        self._reaping = reaping
+        self._held: dict[int, int] = {}
+        self._nameless: set[int] = set()  # without a name but held
+
+    def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Runner."""
+        with self.engine.turn:
+            return self.engine.read(op, *args, **kwargs)
+
+    def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Runner."""
+        nameless: list[int] = []
+
+        def noting(tx: Transaction) -> T:
+            result = op(tx, *args, **kwargs)
+            nameless.extend(orphaned(tx.writes))
+            return result
+
+        with self.engine.turn:
+            try:
+                result = self.engine.write_outside(noting)
+            except ReadOnly as error:
+                raise read_only(error.why) from None
+            self.reap(nameless)
+        return result
+
+    def at(self, when: str) -> Runner:
+        """See Runner."""
+        return Past(self, self._find_tid(when)) if when else self
+
+    def hold(self, obj: int) -> None:
+        """See Runner."""
+        with self.engine.turn:
+            self._held[obj] = self._held.get(obj, 0) + 1
+
+    def release(self, obj: int) -> None:
+        """See Runner."""
+        with self.engine.turn:
+            self._held[obj] -= 1
+            if not self._held[obj]:
+                del self._held[obj]
+                if obj in self._nameless:
+                    self._nameless.discard(obj)
+                    self.reap([obj])
+
+    def reap(self, nameless: list[int]) -> None:
+        """Drop from the present what has no name and is not held; its past stays."""
+        for obj in nameless:
+            if obj in self._held:
+                self._nameless.add(obj)
+            elif self._reaping:
+                while not self.engine.write(orphans.reap, obj):
+                    pass
+
+
+class Past:
+    """What was true at one tid; it never changes."""
+
+    def __init__(self, present: Present, tid: int) -> None:
+        self._present = present
+        self.tid = tid
+
+    def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Runner; raises HistoryPruned."""
+        engine = self._present.engine
+        with engine.turn:
+            return engine.read_at(self.tid, op, *args, **kwargs)
+
+    def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Raises OSError EROFS."""
+        raise read_only("the past does not change")
+
+    def at(self, when: str) -> Runner:
+        """See Runner; "" leads back to the present."""
+        return self._present.at(when)
+
+    def hold(self, obj: int) -> None:
+        """Nothing to do: the past keeps everything."""
+
+    def release(self, obj: int) -> None:
+        """Nothing to do."""
+
+
+def orphaned(writes: dict[bytes, bytes | None]) -> list[int]:
+    """The objects that these writes left without a name."""
+    return [
+        records.orphan_object(key)
+        for key, value in writes.items()
+        if key[2] == records.ROOT and value is not None and records.parse(key).type == records.ORPHAN
+    ]
+
+
+def path_of_key(tx: Transaction, key: bytes) -> str | None:
+    """The path of what a record belongs to, for people; None for records that belong to no file."""
+    from gavel.client.operations import path_of
+
+    record = records.parse(key)
+    if record.locality == records.ROOT:
+        return None
+    base = path_of(tx, record.object)
+    if record.locality != records.ENTRIES or base is None or not record.subkey:
+        return base
+    return paths.join(base, paths.decode(records.entry_name(key)))

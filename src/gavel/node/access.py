@@ -1,0 +1,271 @@
+"""How a command reaches a volume: through the socket of its mount, or by opening it in this process.
+
+A target is a path in a mount (also relative, as-of, or of something deleted), a volume's file or device, or
+`VOLUME:/inner/path`. A volume that is mounted is reached through its mount by all of these.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable, Generator
+from typing import NamedTuple, Protocol
+
+from gavel.errors import BadRequest, NotAVolume
+from gavel.node import protocol
+from gavel.node.protocol import Json
+
+SOCKET_XATTR = "gavel.socket"
+_SETTLE_SECONDS = 5.0  # at most this long for the kernel's queued writes to reach the mount's process
+
+OnStep = Callable[[str, Json], None]  # ("item" or "progress", its value)
+
+
+class Mounted(NamedTuple):
+    """A target reached through the socket of its mount."""
+
+    socket: str
+    directory: str
+    inner: str
+
+
+class Offline(NamedTuple):
+    """A target in a volume that nobody has open."""
+
+    volume: str
+    inner: str
+
+
+Target = Mounted | Offline
+
+
+class Session(Protocol):
+    """A way to make the calls of service.py."""
+
+    def call(self, name: str, args: Json, on_step: OnStep | None = None) -> Json:
+        """The result of a call; items and progress go to `on_step` as they come. Raises as the call does."""
+
+    def close(self) -> None:
+        """Let go of the volume."""
+
+
+def locate(argument: str, *, prefer_volume: bool = False) -> Target:
+    """What a PATH argument means; raises FileNotFoundError, NotAVolume.
+
+    `prefer_volume`: take a file inside a mount for a volume of its own if it is one.
+    """
+    if prefer_volume and looks_like_volume(argument):
+        return _volume(argument, "/")
+    mounted = find_mount(argument)
+    if mounted is not None:
+        return mounted
+    if looks_like_volume(argument):
+        return _volume(argument, "/")
+    head, mark, inner = argument.partition(":/")
+    while mark:
+        if looks_like_volume(head):
+            return _volume(head, "/" + inner)
+        more, mark, inner = inner.partition(":/")
+        head = f"{head}:/{more}"
+    if os.path.lexists(argument):
+        raise NotAVolume(argument, "" if not os.path.isdir(argument) else "a directory that is in no mount of one")
+    raise FileNotFoundError(errno.ENOENT, "neither a volume nor in a mount of one", argument)
+
+
+def _volume(path: str, inner: str) -> Target:
+    from gavel.node import places
+
+    process = places.process_of(path)
+    if process is not None:
+        return Mounted(process.socket, process.directory, inner)
+    return Offline(path, inner)
+
+
+def looks_like_volume(path: str) -> bool:
+    """Whether a file or device begins as a volume does, in any of its header copies."""
+    from gavel.media.layout import HEADER_MAGIC, SLOT_STRIDE, SLOTS
+
+    try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            return False
+        with open(path, "rb", buffering=0) as file:
+            for slot in range(SLOTS):
+                file.seek(slot * SLOT_STRIDE)
+                if file.read(len(HEADER_MAGIC)) == HEADER_MAGIC:
+                    return True
+    except OSError:
+        return False
+    return False
+
+
+def find_mount(argument: str) -> Mounted | None:
+    """The mount that holds a path, which need not exist, and the path within it; None if no mount of ours does.
+
+    A symbolic link at the end of the path is meant itself; those on the way are followed.
+    """
+    path = os.path.abspath(argument)
+    there, missing = path, []
+    while not os.path.lexists(there) and there != "/":
+        there, name = os.path.split(there)
+        missing.append(name)
+    real = os.path.realpath(there) if missing else _real_parent(there)
+    answer = _socket_of(there if os.path.isdir(there) else os.path.dirname(there))
+    if answer is None:
+        return None
+    directory, root = _mount_point(real)
+    inner = os.path.relpath(real, directory)
+    parts = [root.strip("/"), "" if inner == "." else inner, *reversed(missing)]
+    return Mounted(answer, directory, "/" + "/".join(part for part in parts if part))
+
+
+def _real_parent(path: str) -> str:
+    head, name = os.path.split(path)
+    return os.path.join(os.path.realpath(head), name)
+
+
+def _socket_of(directory: str) -> str | None:
+    try:
+        return os.fsdecode(os.getxattr(directory, SOCKET_XATTR))
+    except OSError:
+        return None
+
+
+def _mount_point(path: str) -> tuple[str, str]:
+    """The mount point above a path, and which directory of its filesystem is mounted there (bind mounts)."""
+    best, root = "/", "/"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            fields = line.split(" ")
+            point = _unescaped(fields[4])
+            if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+                best, root = point, _unescaped(fields[3])
+    return best, root
+
+
+def _unescaped(field: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, char)
+    return field
+
+
+def connect(target: Target, *, writing: bool = False) -> Session:
+    """A session on a target; raises VolumeBusy and what opening a volume raises."""
+    if isinstance(target, Mounted):
+        return RemoteSession(target)
+    return LocalSession(target, writing)
+
+
+class RemoteSession:
+    """Calls through the admin socket of a mount, after the kernel has handed over what it holds back."""
+
+    def __init__(self, target: Mounted, *, settled: bool = False, timeout: float | None = None) -> None:
+        if not settled:
+            settle(target.directory)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.connect(target.socket)
+        except OSError as problem:
+            self._socket.close()
+            if isinstance(problem, PermissionError):
+                raise BadRequest(
+                    f"the mount at {target.directory} belongs to somebody else; run this as its owner"
+                ) from None
+            raise BadRequest(
+                f"the process behind {target.directory} does not answer; "
+                f"`gavel umount {target.directory}`, then mount again"
+            ) from None
+        self._lines = self._socket.makefile("rb")
+
+    def call(self, name: str, args: Json, on_step: OnStep | None = None) -> Json:
+        """See Session."""
+        self._socket.sendall(protocol.encode({"call": name, "args": args}))
+        while line := self._lines.readline(protocol.LINE_MAX):
+            message = protocol.decode(line)
+            if "error" in message:
+                raise protocol.refusal(message["error"])
+            if "result" in message:
+                result: Json = message["result"]
+                return result
+            if on_step is not None:
+                for kind, value in message.items():
+                    on_step(kind, value)
+        raise BadRequest(
+            "the process behind the mount ended in the middle of the call; mount again and look at the log"
+        )
+
+    def close(self) -> None:
+        """See Session."""
+        self._lines.close()
+        self._socket.close()
+
+
+def settle(directory: str) -> None:
+    """Have the kernel send its dirty pages to the mount's process, and wait until it has (for a bounded time)."""
+    import ctypes
+
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), directory)
+        minor = os.minor(os.fstat(handle).st_dev)
+    finally:
+        os.close(handle)
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    pause = 0.0005
+    while _waiting(minor) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def _waiting(minor: int) -> bool:
+    """Whether the kernel still has requests for the process that it has not answered."""
+    try:
+        with open(f"/sys/fs/fuse/connections/{minor}/waiting", encoding="ascii") as file:
+            return int(file.read()) > 0
+    except (OSError, ValueError):
+        return False
+
+
+class LocalSession:
+    """Calls on a volume opened in this process: read-only unless the calls will write."""
+
+    def __init__(self, target: Offline, writing: bool) -> None:
+        from gavel.client.volumes import open_fs
+        from gavel.node.service import Service
+
+        self._fs = open_fs(target.volume, read_only=not writing)
+        self._service = Service(self._fs, target.volume)
+
+    def call(self, name: str, args: Json, on_step: OnStep | None = None) -> Json:
+        """See Session."""
+        from gavel.client.results import Progress
+        from gavel.node.service import Durable, Item
+
+        job: Generator[object, int | None, Json] = self._service.start(name, args)
+        answer: int | None = None
+        while True:
+            try:
+                step = job.send(answer)
+            except StopIteration as end:
+                result: Json = end.value
+                return result
+            answer = self._fs.sync() if isinstance(step, Durable) else None
+            if on_step is None:
+                continue
+            if isinstance(step, Item):
+                on_step("item", step.value)
+            elif isinstance(step, Progress):
+                on_step("progress", {"done": step.done, "total": step.total, "what": step.what})
+
+    def close(self) -> None:
+        """See Session."""
+        self._fs.close()

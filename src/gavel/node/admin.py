@@ -1,0 +1,98 @@
+"""The admin socket of a mount: serves the calls of service.py on the mount's own event loop, in slices.
+
+Only the owner of the process can connect (mode 0600 in a 0700 directory).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from gavel.client.results import Progress
+from gavel.node import protocol
+from gavel.node.service import Durable, Item, Service
+
+log = logging.getLogger("gavel.admin")
+
+
+class AdminServer:
+    """Answers admin calls as long as the mount lives."""
+
+    def __init__(self, service: Service, path: Path) -> None:
+        self._service, self._path = service, path
+        self._server: asyncio.Server | None = None
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen."""
+        self._path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._accept, self._path, limit=protocol.LINE_MAX)
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """Listen no more and give up calls under way."""
+        if self._server is not None:
+            self._server.close()
+        for session in list(self._sessions):
+            session.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._sessions.add(session)
+        session.add_done_callback(self._sessions.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                await self._answer(line, writer)
+        except (ConnectionError, ValueError, asyncio.IncompleteReadError) as problem:
+            log.info("admin connection ended: %s", problem)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = protocol.decode(line)
+            result = await self._run(str(request.get("call")), request.get("args") or {}, writer)
+        except ConnectionError:
+            raise
+        except Exception as problem:  # whatever went wrong belongs to the caller; the mount goes on
+            log.info("admin call failed: %s", problem, exc_info=not isinstance(problem, OSError))
+            writer.write(protocol.encode({"error": protocol.error_of(problem)}))
+        else:
+            writer.write(protocol.encode({"result": result}))
+        await writer.drain()
+
+    async def _run(self, name: str, args: protocol.Json, writer: asyncio.StreamWriter) -> object:
+        """Run a call slice by slice, between which the mount answers its kernel."""
+        job = self._service.start(name, args)
+        try:
+            answer: int | None = None
+            while True:
+                try:
+                    step = job.send(answer)
+                except StopIteration as end:
+                    return end.value
+                answer = None
+                if isinstance(step, Durable):
+                    answer = await self._service.fs.sync_on_loop()
+                elif isinstance(step, Item):
+                    writer.write(protocol.encode({"item": step.value}))
+                    await writer.drain()
+                elif isinstance(step, Progress):
+                    message = {"done": step.done, "total": step.total, "what": step.what}
+                    writer.write(protocol.encode({"progress": message}))
+                    await writer.drain()
+                await asyncio.sleep(0)
+        finally:
+            job.close()

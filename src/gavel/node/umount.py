@@ -1,0 +1,148 @@
+"""Unmounting, whatever state the mount is in: in use, dead, or behind a process that does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+
+from gavel.errors import BadRequest
+from gavel.mount import attach, mounted
+from gavel.node import access, places
+from gavel.node.protocol import Json
+
+_PATIENCE = 3.0  # seconds before saying what is being waited for
+_ANSWER_SECONDS = 20.0  # a process that answers nothing for so long is taken for hung
+
+
+def unmount(argument: str) -> Json:
+    """Unmount; what was done: keys directory, lazy, pid, ended, note (a sentence, or "").
+
+    When it returns and the mount was not in use, everything is durable and its process has ended. A mount in use is
+    taken out of sight, and made durable as far as it got. Raises BadRequest where nothing of ours is mounted.
+    """
+    directory = _directory(argument)
+    process = next((one for one in places.running() if one.directory == directory), None)
+    if process is None:
+        return _unmount_unattended(directory)
+    durable = _sync(process)
+    lazy, hung = _detach(directory, process)
+    if hung:
+        note = (
+            f"process {process.pid} behind {directory} does not answer; {directory} is detached, "
+            f"what it had not written yet is lost: end it with `kill -9 {process.pid}`"
+        )
+    elif lazy:
+        safe = "everything written so far is durable" if durable else "not everything could be made durable"
+        note = f"{directory} is in use: it is detached, {safe}, process {process.pid} ends with the last open file"
+    else:
+        note = _await_end(process.pid)
+    ended = not places.alive(process.pid)
+    return {"directory": directory, "lazy": lazy or hung, "pid": process.pid, "ended": ended, "note": note}
+
+
+def _directory(argument: str) -> str:
+    """The mount point that is meant: by its directory, or by its volume."""
+    there = mounted.at(argument)
+    if there is not None:
+        if there.type == mounted.FILESYSTEM_TYPE:
+            return there.directory
+        raise BadRequest(f"{argument} is a mount of {there.type}, not of GavelFS; use umount")
+    process = places.process_of(argument) if os.path.exists(argument) else None
+    if process is not None:
+        return process.directory
+    inside = mounted.holding(argument)
+    if inside is not None:
+        raise BadRequest(f"{argument} is inside the mount at {inside.directory}; give that directory")
+    raise BadRequest(f"nothing is mounted at {argument}")
+
+
+def _unmount_unattended(directory: str) -> Json:
+    """A mount whose process is gone, or belongs to somebody whose notes we cannot see."""
+    try:
+        os.stat(directory)
+        dead = False
+    except OSError:
+        dead = True
+    if dead:
+        attach.detach(directory, lazy=True)
+        note = f"the process behind {directory} was gone; what was durable is kept, mount it again to go on"
+        return {"directory": directory, "lazy": True, "pid": None, "ended": True, "note": note}
+    clean = attach.flush_and_detach(directory)
+    note = "" if clean else f"{directory} is in use: it is detached and ends with the last open file"
+    return {"directory": directory, "lazy": not clean, "pid": None, "ended": clean, "note": note}
+
+
+def _sync(process: places.Running) -> bool:
+    """Have everything made durable before the mount goes, as far as its process answers."""
+    try:
+        session = access.RemoteSession(
+            access.Mounted(process.socket, process.directory, "/"), settled=True, timeout=_ANSWER_SECONDS
+        )
+        try:
+            session.call("tid", {})
+        finally:
+            session.close()
+    except Exception:  # whatever is wrong with it, the mount has to go
+        return False
+    return True
+
+
+def _detach(directory: str, process: places.Running) -> tuple[bool, bool]:
+    """Detach; (whether it was in use, whether its process hung)."""
+    outcome: list[bool | OSError] = []
+
+    def work() -> None:
+        try:
+            outcome.append(attach.flush_and_detach(directory))
+        except OSError as problem:
+            outcome.append(problem)
+
+    number = _device_number(directory)
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while worker.is_alive():
+        worker.join(1.0)
+        if worker.is_alive() and time.monotonic() > deadline:
+            if _sync(process):
+                deadline = time.monotonic() + _ANSWER_SECONDS
+                continue
+            with contextlib.suppress(OSError):
+                attach.detach(directory, lazy=True)
+            _abort(number)
+            worker.join(5.0)
+            return True, True
+    result = outcome[0]
+    if isinstance(result, OSError):
+        if mounted.at(directory) is None:  # it went by itself meanwhile
+            return False, False
+        raise result
+    if not result:
+        _sync(process)
+    return not result, False
+
+
+def _device_number(directory: str) -> int:
+    there = mounted.at(directory)
+    return int(there.device.partition(":")[2]) if there is not None else 0
+
+
+def _abort(number: int) -> None:
+    """Have the kernel end every request of a connection whose process does not answer."""
+    with contextlib.suppress(OSError), open(f"/sys/fs/fuse/connections/{number}/abort", "w", encoding="ascii") as file:
+        file.write("1")
+
+
+def _await_end(pid: int) -> str:
+    """Wait until the process has written everything and ended; says so when that takes a while."""
+    begun, pause, said = time.monotonic(), 0.002, False
+    while places.alive(pid):
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+        if not said and time.monotonic() - begun > _PATIENCE:
+            print(f"gavel: waiting for process {pid} to finish writing", file=sys.stderr, flush=True)
+            said = True
+    return ""
