@@ -13,9 +13,6 @@ from collections import Counter
 from itertools import count
 from typing import Any
 
-from tests.contracts.adapter import Status
-from tests.contracts.views import Store
-
 from gavel.filesystem import attributes, data, directory, namespace, orphans, xattr
 from gavel.filesystem.attributes import Changes
 from gavel.filesystem.caller import Caller
@@ -23,6 +20,8 @@ from gavel.filesystem.inode import Inode
 from gavel.keys import records
 from gavel.keys.records import ROOT_OBJECT
 from gavel.transaction.transaction import Transaction
+from tests.contracts.adapter import Status
+from tests.contracts.views import Store
 
 
 def fail(code: int) -> OSError:
@@ -196,6 +195,8 @@ class Functions:
             raise fail(errno.EISDIR)
         if not inode.is_dir and flags & os.O_DIRECTORY:
             raise fail(errno.ENOTDIR)
+        if not inode.is_dir and not inode.is_file:
+            raise fail(errno.EINVAL)  # a kernel opens pipes and devices itself
         if flags & os.O_TRUNC:
             self._set(obj, size=0)
         return self._opened(obj)

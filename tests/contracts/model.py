@@ -1,5 +1,6 @@
 """The reference: a filesystem as a tree of plain objects, written to be obviously right, not to be fast.
 
+A path is walked before the other arguments are looked at (the kernel does some of that the other way round).
 Nothing that can be counted is stored: link counts are found by looking through the whole tree, ancestors by looking
 through what a directory holds. An ACL is a list of (tag, permissions, id).
 """
@@ -188,6 +189,7 @@ class Model:
         self._make(path, stat.S_IFDIR | mode & 0o1777)
 
     def mknod(self, path: str, mode: int, device: int = 0) -> None:
+        self.find(path, False)
         if stat.S_ISDIR(mode):
             raise error(errno.EPERM)
         if stat.S_ISLNK(mode):
@@ -196,6 +198,7 @@ class Model:
         node.rdev = device if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
 
     def symlink(self, target: str, path: str) -> None:
+        self.find(path, False)
         if not target:
             raise error(errno.ENOENT)
         if len(os.fsencode(target)) > 4095:
@@ -241,12 +244,12 @@ class Model:
         self._changed(node)
 
     def rename(self, path: str, new: str, flags: int = 0) -> None:
+        old_parent, old_name, source = self.find(path, False)
+        new_parent, new_name, target = self.find(new, False)
         if flags not in (0, NOREPLACE, EXCHANGE):
             raise error(errno.EINVAL)
-        old_parent, old_name, source = self.find(path, False)
         if source is None:
             raise error(errno.ENOENT)
-        new_parent, new_name, target = self.find(new, False)
         if target is not None and flags == NOREPLACE:
             raise error(errno.EEXIST)
         if target is None and flags == EXCHANGE:
@@ -377,12 +380,15 @@ class Model:
         if name == DEFAULT:
             if acl and not node.is_dir:
                 raise error(errno.EACCES)
+            if acl or node.default:
+                self._changed(node)
             node.default = acl or None
-        elif acl:
-            self._apply_access(node, acl)
         else:
+            if acl or node.access:
+                self._changed(node)
             node.access = None
-        self._changed(node)
+            if acl:
+                self._apply_access(node, acl)
 
     def listxattr(self, path: str) -> list[str]:
         node = self.get(path)
@@ -393,19 +399,14 @@ class Model:
         node = self.get(path)
         self._check_xattr(name)
         if name in (ACCESS, DEFAULT):
-            if node.is_link:
-                raise error(errno.EOPNOTSUPP)
-            if name == ACCESS:
-                node.access = None
-            else:
-                node.default = None
+            self._set_acl(node, name, b"")
         elif name.startswith("user.") and not (node.is_file or node.is_dir):
             raise error(errno.EPERM)
         elif name not in node.xattrs:
             raise error(errno.ENODATA)
         else:
             del node.xattrs[name]
-        self._changed(node)
+            self._changed(node)
 
     def _check_xattr(self, name: str) -> None:
         if not 0 < len(os.fsencode(name)) <= 255:
@@ -426,6 +427,8 @@ class Model:
         node = self.get(path, True)
         if node.is_dir:
             raise error(errno.EISDIR)
+        if not node.is_file:
+            raise error(errno.EINVAL)
         return bytes(node.data) + bytes(node.tail)
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
@@ -443,6 +446,8 @@ class Model:
             raise error(errno.EISDIR)
         elif not node.is_dir and flags & os.O_DIRECTORY:
             raise error(errno.ENOTDIR)
+        elif not node.is_dir and not node.is_file:
+            raise error(errno.EINVAL)  # a kernel opens pipes and devices itself
         elif flags & os.O_TRUNC:
             node.data.clear()
             node.tail = 0

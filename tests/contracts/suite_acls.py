@@ -6,6 +6,7 @@ import errno
 import stat
 
 import pytest
+
 from tests.contracts.adapter import Adapter, fails, need
 from tests.contracts.model import GROUP, MASK, NAMED_GROUP, OTHER, OWNER, USER, Acl, pack_acl, unpack_acl
 
@@ -86,9 +87,13 @@ class Acls:
         need(fs, "acl")
         fs.mknod("a", 0o600)
         fs.mkdir("d")
+        before = fs.stat("a"), fs.stat("d")
+        fs.tick()
         fs.removexattr("a", ACCESS)
         fs.removexattr("d", DEFAULT)
         fs.removexattr("a", DEFAULT)
+        fs.setxattr("d", DEFAULT, b"")
+        assert (fs.stat("a"), fs.stat("d")) == before
 
     def test_an_empty_acl_removes(self, fs: Adapter) -> None:
         need(fs, "acl")

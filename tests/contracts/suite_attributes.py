@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 
 import pytest
+
 from tests.contracts.adapter import Adapter, fails, need
 
 OLD = 1_000_000_000_123_456_789  # ns; long before any clock of a test

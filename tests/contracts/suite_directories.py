@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+
 from tests.contracts.adapter import Adapter, fails, need
 
 

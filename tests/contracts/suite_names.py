@@ -7,6 +7,7 @@ import os
 import stat
 
 import pytest
+
 from tests.contracts.adapter import Adapter, exists, fails, need
 
 LONG = "n" * 255

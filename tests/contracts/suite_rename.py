@@ -6,6 +6,7 @@ import errno
 import stat
 
 import pytest
+
 from tests.contracts.adapter import EXCHANGE, NOREPLACE, Adapter, exists, fails
 
 KINDS = ["file", "symlink", "fifo", "empty", "full"]

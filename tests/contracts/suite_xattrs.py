@@ -7,6 +7,7 @@ import os
 import stat
 
 import pytest
+
 from tests.contracts.adapter import CREATE, REPLACE, Adapter, fails, need
 from tests.contracts.suite_attributes import changed_times
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests.contracts.functions import Functions
 from tests.contracts.suite import Contract
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tests.contracts.host import Host
 from tests.contracts.suite import Contract
 from tests.contracts.suite_acls import ACCESS, NAMED, acl

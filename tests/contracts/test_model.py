@@ -1,6 +1,7 @@
 """The contract, over the model itself."""
 
 import pytest
+
 from tests.contracts.model import Model
 from tests.contracts.suite import Contract
 

@@ -61,7 +61,7 @@ def create(tx: Transaction, parent: int, name: bytes, mode: int, caller: Caller,
 
 
 def mkdir(tx: Transaction, parent: int, name: bytes, mode: int, caller: Caller) -> tuple[int, Inode]:
-    """Make a directory; of a mode only permissions and sticky count. Raises EEXIST, EMLINK for more directories in one than can be counted."""
+    """Make a directory; of its mode only permissions and sticky count. Raises EEXIST, EMLINK for one link too many."""
     return _make(tx, parent, name, mode & 0o1777 | _DIRECTORY, caller, 0)
 
 

@@ -127,8 +127,8 @@ def _set_acl(tx: Transaction, obj: int, inode: Inode, name: bytes, value: bytes,
             inode.mode &= ~stat.S_ISGID
         keep = not exact
     if not keep:
-        _discard(tx, obj, inode, name)
-        return _changed(tx, obj, inode)
+        gone = _discard(tx, obj, inode, name)
+        return _changed(tx, obj, inode) if gone or acl else inode
     key = records.xattr(tx.pfs, obj, name)
     if not inode.xattrs or tx.get(key) is None:
         _check_list(tx, obj, inode, name)

@@ -1,0 +1,90 @@
+"""The Adapter over the Python API: a volume in a file, and one over a transaction that is never committed."""
+
+from __future__ import annotations
+
+from gavel.client.fs import Fs
+from gavel.client.results import Stat
+from gavel.client.tree import Tree
+from tests.contracts.adapter import Status
+
+
+class Api:
+    """The calls of a Tree: of Fs, or of a transaction on it."""
+
+    features = frozenset({"umask", "sizes", "owners", "trusted", "acl"})
+
+    def __init__(self, fs: Fs, tree: Tree) -> None:
+        self.fs, self.tree = fs, tree
+
+    def tick(self) -> None:
+        pass
+
+    def umask(self, mask: int) -> None:
+        self.tree._caller = self.tree._caller._replace(umask=mask)
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        self.tree.mkdir(path, mode)
+
+    def mknod(self, path: str, mode: int, device: int = 0) -> None:
+        self.tree.mknod(path, mode, device)
+
+    def symlink(self, target: str, path: str) -> None:
+        self.tree.symlink(target, path)
+
+    def link(self, path: str, new: str) -> None:
+        self.tree.link(path, new, follow_symlinks=False)
+
+    def unlink(self, path: str) -> None:
+        self.tree.unlink(path)
+
+    def rmdir(self, path: str) -> None:
+        self.tree.rmdir(path)
+
+    def rename(self, path: str, new: str, flags: int = 0) -> None:
+        self.tree.rename(path, new, flags=flags)
+
+    def readlink(self, path: str) -> str:
+        return self.tree.readlink(path)
+
+    def listdir(self, path: str) -> list[str]:
+        return self.tree.listdir(path)
+
+    def stat(self, path: str, follow: bool = False) -> Status:
+        return _status(self.tree.stat(path, follow_symlinks=follow))
+
+    def chmod(self, path: str, mode: int) -> None:
+        self.tree.chmod(path, mode)
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        self.tree.chown(path, uid, gid, follow_symlinks=False)
+
+    def utime(self, path: str, atime: int, mtime: int) -> None:
+        self.tree.utime(path, ns=(atime, mtime), follow_symlinks=False)
+
+    def truncate(self, path: str, size: int) -> None:
+        self.tree.truncate(path, size)
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        return self.tree.getxattr(path, name, follow_symlinks=False)
+
+    def setxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
+        self.tree.setxattr(path, name, value, flags, follow_symlinks=False)
+
+    def listxattr(self, path: str) -> list[str]:
+        return self.tree.listxattr(path, follow_symlinks=False)
+
+    def removexattr(self, path: str, name: str) -> None:
+        self.tree.removexattr(path, name, follow_symlinks=False)
+
+    def write(self, path: str, data: bytes) -> None:
+        self.tree.write_bytes(path, data)
+
+    def read(self, path: str) -> bytes:
+        return self.tree.read_bytes(path)
+
+
+def _status(at: Stat) -> Status:
+    return Status(
+        at.st_ino, at.st_mode, at.st_nlink, at.st_uid, at.st_gid, at.st_size, at.st_rdev,
+        at.st_atime_ns, at.st_mtime_ns, at.st_ctime_ns,
+    )  # fmt: skip

@@ -1,0 +1,250 @@
+"""Random operations on the filesystem functions and on the model tree: same results, same errnos, same tree.
+
+After each step the whole tree is compared, and which objects' times the step has changed, and every invariant of the
+records is checked. GAVEL_SOAK makes it long.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from tests.contracts.adapter import Adapter, Status
+from tests.contracts.functions import Functions
+from tests.contracts.model import GROUP, MASK, OTHER, OWNER, USER, Model, pack_acl
+
+NOBODY = 0xFFFFFFFF
+NAMES = ["a", "b", "c"]
+XATTRS = ["user.x", "user.y", "trusted.t", "system.posix_acl_access", "system.posix_acl_default", "user.", "odd"]
+
+names = st.sampled_from(NAMES)
+paths = st.one_of(
+    names,
+    st.builds("/".join, st.lists(names, min_size=2, max_size=3)),
+    st.sampled_from(["", "a/../b", "./c", "\udcff\n", "n" * 255, "n" * 256]),
+)
+targets = paths | st.sampled_from(["..", "../a", "/b", "x" * 4096])
+perms = st.integers(0, 0o7777)
+ids = st.sampled_from([-1, 0, 1000, 4_000_000_000])
+content = st.binary(max_size=12) | st.sampled_from([b"k" * 300, b"L" * 200_000])
+acls = st.builds(
+    lambda user, named, group, mask, other: pack_acl(
+        [(OWNER, user, NOBODY)]
+        + ([(USER, named, 1000)] if named is not None else [])
+        + [(GROUP, group, NOBODY)]
+        + ([(MASK, mask, NOBODY)] if mask is not None else [])
+        + [(OTHER, other, NOBODY)]
+    ),
+    st.integers(0, 7),
+    st.none() | st.integers(0, 7),
+    st.integers(0, 7),
+    st.none() | st.integers(0, 7),
+    st.integers(0, 7),
+)
+
+Tree = dict[str, Status]
+
+
+def tree(fs: Adapter) -> Tree:
+    """The status of everything there is, by path."""
+    found: Tree = {"": fs.stat("")}
+    todo = [""]
+    while todo:
+        above = todo.pop()
+        for name in fs.listdir(above):
+            path = f"{above}/{name}" if above else name
+            found[path] = fs.stat(path)
+            if stat.S_ISDIR(found[path].mode):
+                todo.append(path)
+    return found
+
+
+def shape(found: Tree) -> dict[str, tuple[Any, ...]]:
+    """What two trees must have in common: all but numbers and times, and which paths are the same object."""
+    first: dict[int, str] = {}
+    for path in sorted(found):
+        first.setdefault(found[path].object, path)
+    return {path: (first[at.object], *at[1:7]) for path, at in found.items()}
+
+
+def changes(before: Tree, after: Tree) -> dict[str, tuple[bool, bool, bool]]:
+    """For each path whose object was there before: which of atime, mtime, ctime differ now."""
+    old = {at.object: at for at in before.values()}
+    return {
+        path: (at.atime != was.atime, at.mtime != was.mtime, at.ctime != was.ctime)
+        for path, at in after.items()
+        if (was := old.get(at.object)) is not None
+    }
+
+
+def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
+    try:
+        return "result", call()
+    except OSError as error:
+        return "error", error.errno
+
+
+class FilesystemMachine(RuleBasedStateMachine):
+    """The same calls on both sides. Open files are pairs of handles."""
+
+    opened: Bundle[tuple[int, int]] = Bundle("opened")
+
+    @initialize(missing=st.booleans())
+    def begin(self, missing: bool) -> None:
+        self.real, self.model = Functions(missing), Model()
+        self.trees = tree(self.real), tree(self.model)
+
+    def both(self, call: Callable[[Adapter], Any]) -> Any:
+        """Do it on both sides; the same must come of it."""
+        real, model = outcome(lambda: call(self.real)), outcome(lambda: call(self.model))
+        if real[0] == model[0] == "result" and isinstance(real[1], list):
+            real, model = ("result", sorted(real[1])), ("result", sorted(model[1]))
+        assert real == model
+        return real[1]
+
+    def both_open(self, call: Callable[[Adapter], int]) -> tuple[int, int]:
+        """As both, for what returns a handle; the numbers of the handles are each side's own, None for a failure."""
+        real, model = outcome(lambda: call(self.real)), outcome(lambda: call(self.model))
+        assert real[0] == model[0]
+        if real[0] == "result":
+            return real[1], model[1]
+        assert real[1] == model[1]
+        return 0, 0
+
+    # Names.
+
+    @rule(path=paths, mode=perms)
+    def mkdir(self, path: str, mode: int) -> None:
+        self.both(lambda fs: fs.mkdir(path, mode))
+
+    @rule(path=paths, kind=st.sampled_from([0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFDIR]), mode=perms)
+    def mknod(self, path: str, kind: int, mode: int) -> None:
+        self.both(lambda fs: fs.mknod(path, kind | mode, os.makedev(1, 3)))
+
+    @rule(aim=targets, path=paths)
+    def symlink(self, aim: str, path: str) -> None:
+        self.both(lambda fs: fs.symlink(aim, path))
+
+    @rule(path=paths, new=paths)
+    def link(self, path: str, new: str) -> None:
+        self.both(lambda fs: fs.link(path, new))
+
+    @rule(path=paths)
+    def unlink(self, path: str) -> None:
+        self.both(lambda fs: fs.unlink(path)) if path else None
+
+    @rule(path=paths)
+    def rmdir(self, path: str) -> None:
+        self.both(lambda fs: fs.rmdir(path)) if path else None
+
+    @rule(path=paths, new=paths, flags=st.sampled_from([0, 0, 1, 2, 3]))
+    def rename(self, path: str, new: str, flags: int) -> None:
+        if path and new:
+            self.both(lambda fs: fs.rename(path, new, flags))
+
+    @rule(path=paths)
+    def look(self, path: str) -> None:
+        self.both(lambda fs: fs.readlink(path))
+        self.both(lambda fs: fs.listdir(path))
+        self.both(lambda fs: fs.listxattr(path))
+
+    # Attributes and content.
+
+    @rule(mask=st.sampled_from([0, 0o022, 0o077]))
+    def umask(self, mask: int) -> None:
+        self.both(lambda fs: fs.umask(mask))
+
+    @rule(path=paths, mode=perms)
+    def chmod(self, path: str, mode: int) -> None:
+        self.both(lambda fs: fs.chmod(path, mode))
+
+    @rule(path=paths, uid=ids, gid=ids)
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        self.both(lambda fs: fs.chown(path, uid, gid))
+
+    @rule(path=paths, atime=st.integers(-(10**18), 10**18), mtime=st.integers(-(10**18), 10**18))
+    def utime(self, path: str, atime: int, mtime: int) -> None:
+        self.both(lambda fs: fs.utime(path, atime, mtime))
+
+    @rule(path=paths, size=st.sampled_from([0, 1, 5, 300, 131_072, 1 << 20, -1]))
+    def truncate(self, path: str, size: int) -> None:
+        self.both(lambda fs: fs.truncate(path, size))
+
+    @rule(path=paths, data=content)
+    def write(self, path: str, data: bytes) -> None:
+        self.both(lambda fs: fs.write(path, data))
+
+    @rule(path=paths, name=st.sampled_from(XATTRS), value=acls | st.sampled_from([b"", b"x"]), flags=st.integers(0, 4))
+    def setxattr(self, path: str, name: str, value: bytes, flags: int) -> None:
+        if "acl" in name and (flags or value == b"x"):
+            flags, value = 0, b""
+        self.both(lambda fs: fs.setxattr(path, name, value, flags))
+
+    @rule(path=paths, name=st.sampled_from(XATTRS))
+    def removexattr(self, path: str, name: str) -> None:
+        self.both(lambda fs: fs.getxattr(path, name))
+        self.both(lambda fs: fs.removexattr(path, name))
+
+    # Open files.
+
+    @rule(target=opened, path=paths, flags=st.sampled_from([0, os.O_CREAT, os.O_CREAT | os.O_EXCL, os.O_TRUNC]))
+    def open(self, path: str, flags: int) -> tuple[int, int]:
+        return self.both_open(lambda fs: fs.open(path, os.O_RDWR | flags))
+
+    @rule(target=opened, path=paths, mode=st.integers(0, 0o777))
+    def tmpfile(self, path: str, mode: int) -> tuple[int, int]:
+        return self.both_open(lambda fs: fs.tmpfile(path, mode))
+
+    @rule(handles=opened, data=content, offset=st.integers(0, 1000))
+    def pwrite(self, handles: tuple[int, int], data: bytes, offset: int) -> None:
+        if handles[0] and stat.S_ISREG(self.real.fstat(handles[0]).mode):
+            self.real.pwrite(handles[0], data, offset)
+            self.model.pwrite(handles[1], data, offset)
+
+    @rule(handles=opened, path=paths)
+    def flink(self, handles: tuple[int, int], path: str) -> None:
+        if handles[0]:
+            mine = {id(self.real): handles[0], id(self.model): handles[1]}
+            self.both(lambda fs: fs.flink(mine[id(fs)], path))
+
+    @rule(handles=consumes(opened))
+    def close(self, handles: tuple[int, int]) -> None:
+        if handles[0]:
+            one, other = self.real.fstat(handles[0]), self.model.fstat(handles[1])
+            assert one[1:7] == other[1:7]
+            if stat.S_ISREG(one.mode):
+                size = one.size
+                assert self.real.pread(handles[0], size, 0) == self.model.pread(handles[1], size, 0)
+            self.real.close(handles[0])
+            self.model.close(handles[1])
+
+    @invariant()
+    def agree(self) -> None:
+        real, model = tree(self.real), tree(self.model)
+        assert shape(real) == shape(model)
+        assert changes(self.trees[0], real) == changes(self.trees[1], model)
+        self.trees = real, model
+        self.real.verify()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "real"):
+            return
+        for path, found in tree(self.model).items():
+            self.both(lambda fs, path=path: {name: fs.getxattr(path, name) for name in fs.listxattr(path)})
+            if stat.S_ISREG(found.mode):
+                self.both(lambda fs, path=path: fs.read(path))
+
+
+TestFilesystem = FilesystemMachine.TestCase
+TestFilesystem.settings = settings(
+    max_examples=2000 if os.environ.get("GAVEL_SOAK") else 30,
+    stateful_step_count=60 if os.environ.get("GAVEL_SOAK") else 40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
