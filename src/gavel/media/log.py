@@ -74,9 +74,9 @@ class Log(Stream):
 
     def append(self, kind: int, body: Buffer, keep: int | None = None) -> int:
         """Take a frame; its sequence. `keep`: big-blocks to leave free when a fresh one is opened."""
+        assert len(body) <= FRAME_MAX, f"a frame of {len(body)} bytes"
         size = (FRAME_SIZE + len(body) + 7) & -8
         if self.cursor + size > self._full_at or self.waiting > LOG_PENDING_MAX:
-            assert len(body) <= FRAME_MAX, f"a frame of {len(body)} bytes"
             self._make_room(size, self.keep_append if keep is None else keep)
         return self._put(kind, body)
 
@@ -99,9 +99,9 @@ class Log(Stream):
     def append_data(self, data: Buffer, digest: bytes | None = None) -> int:
         """Take file bytes as a data frame; the byte offset at which they will lie. Keeps no reference to them."""
         length = len(data)
+        assert length <= FRAME_MAX, f"a data frame of {length} bytes"
         size = (DATA_AT + length + 7) & -8
         if self.cursor + size > self._full_at or self.waiting > LOG_PENDING_MAX:
-            assert length <= FRAME_MAX, f"a data frame of {length} bytes"
             self._make_room(size, self.keep_data)
         cursor = self.cursor
         if digest is None:

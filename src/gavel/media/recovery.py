@@ -31,9 +31,11 @@ from gavel.media.layout import (
     FRAME_SIZE,
     FRAME_SUM,
     FREE,
+    KIND_NAMES,
     LINK,
     LINK_SIZE,
     LOG,
+    MAP,
     TREE,
     Frame,
     Header,
@@ -60,7 +62,7 @@ def read_header(device: Device) -> Header:
         raise NewerFormat(newer, layout.VERSION)
     if headers:
         header = max(headers, key=lambda found: found.generation)
-        _check_size(device, header)
+        _check_fields(device, header)
         return header
     found_there = recognise(device)
     if traces and not found_there:
@@ -78,11 +80,20 @@ def _read_slot(device: Device, offset: int) -> bytes | None:
         return None
 
 
-def _check_size(device: Device, header: Header) -> None:
+def _check_fields(device: Device, header: Header) -> None:
     if header.big_block_size != BIG_BLOCK or not 2 < header.big_blocks <= layout.VOLUME_MAX // BIG_BLOCK:
         raise Damaged("volume header", 0, f"big-blocks of {BIG_BLOCK}", (header.big_blocks, header.big_block_size))
-    if device.size() < header.big_blocks * BIG_BLOCK:
-        raise Damaged("volume, which was cut short,", device.size(), header.big_blocks * BIG_BLOCK, device.size())
+    end = header.big_blocks * BIG_BLOCK
+    for name, offset, length in (
+        ("root_offset", header.root_offset, header.root_length),
+        ("log_offset", header.log_offset, FRAME_SIZE),
+        ("tree_block", header.tree_block * BIG_BLOCK, BIG_BLOCK),
+        ("map_block", header.map_block * BIG_BLOCK, BIG_BLOCK),
+    ):
+        if offset + length > end or (offset < BIG_BLOCK and name != "tree_block"):
+            raise Damaged(f"volume header ({name})", 0, f"a place in {end} bytes", offset)
+    if device.size() < end:
+        raise Damaged("volume, which was cut short,", device.size(), end, device.size())
 
 
 def read_map(device: Device, header: Header) -> BlockMap:
@@ -109,6 +120,9 @@ def read_map(device: Device, header: Header) -> BlockMap:
         if number != index or layout.sealed_sum(page) != total:
             raise Damaged("map page", offset, (index, total), (number, layout.sealed_sum(page)))
         blockmap.decode_page(index, memoryview(page)[layout.PAGE_HEAD.size :], offset)
+    for block, kind in ((header.tree_block, TREE), (header.map_block, MAP), (header.log_offset // BIG_BLOCK, LOG)):
+        if block and blockmap.kinds[block] != kind:
+            raise Damaged("map entry", block * BIG_BLOCK, KIND_NAMES[kind], KIND_NAMES[blockmap.kinds[block]])
     return blockmap
 
 

@@ -50,7 +50,6 @@ class Volume:
         self._header = header
         self._map = blockmap
         self._durable_live = blockmap.live[:]
-        self._durable_sequence = header.log_sequence
         self.read_only = read_only
         self._image: Image | None = None
         self._settled = 0

@@ -11,29 +11,7 @@ from gavel.limits import BIG_BLOCK, VOLUME_MIN
 from gavel.media.extents import describe, restore
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
-
-SIZE = 32 * BIG_BLOCK
-IDENTITY = bytes(range(16))
-
-
-def make(size: int = SIZE) -> SimDevice:
-    device = SimDevice(size)
-    Volume.format(device, identity=IDENTITY, salt=0x1234_5678_9ABC_DEF0, label="tëst", created_tid=77)
-    return device
-
-
-def reopen(device: SimDevice, read_only: bool = False) -> tuple[Volume, list[tuple[int, int, bytes]]]:
-    volume = Volume.open(device, read_only=read_only)
-    return volume, list(volume.replay())
-
-
-def checkpoint(volume: Volume, device: SimDevice, roots: bytes = b"", last_tid: int = 0, clean: bool = False) -> None:
-    volume.freeze()
-    volume.finish(roots, last_tid, clean)
-    device.sync()
-    volume.publish()
-    device.sync()
-    volume.retire()
+from tests.unit.media.volumes import IDENTITY, SIZE, checkpoint, make, reopen
 
 
 def test_a_fresh_volume_says_who_it_is_and_is_empty() -> None:
