@@ -1,11 +1,46 @@
-"""The Adapter over the Python API: a volume in a file, and one over a transaction that is never committed."""
+"""The Adapter over the Python API, and volumes in memory to try it on."""
 
 from __future__ import annotations
 
-from gavel.client.fs import Fs
+import time
+from functools import cache
+from typing import Any
+
+from gavel.client.fs import Fs, Transaction
 from gavel.client.results import Stat
 from gavel.client.tree import Tree
+from gavel.filesystem import superblock
+from gavel.filesystem.caller import Caller
+from gavel.keys import tid
+from gavel.media.device import Device
+from gavel.media.volume import Volume
+from gavel.runtime.engine import Engine
+from gavel.sim.device import SimDevice
 from tests.contracts.adapter import Status
+
+WHO = Caller(0, 0, 0o022)
+VOLUME_SIZE = 256 * 1024**2
+
+
+def formatted(size: int = VOLUME_SIZE) -> SimDevice:
+    """A device in memory with a fresh volume: a copy of one that is made once."""
+    return _formatted(size).crash(keep=1.0)  # everything on it is durable
+
+
+@cache
+def _formatted(size: int) -> SimDevice:
+    device = SimDevice(size)
+    now = tid.make(time.time_ns() // 1000)
+    Volume.format(device, identity=bytes(range(16)), salt=1, label="test", created_tid=now)
+    engine = Engine(device)
+    engine.write(superblock.make_root, WHO)
+    engine.close_now()
+    return device
+
+
+def opened(device: Device, **how: Any) -> Fs:
+    """The volume on a device, opened as gavel.open() does."""
+    return Fs(Engine(device, **how), WHO)
 
 
 class Api:
@@ -17,7 +52,8 @@ class Api:
         self.fs, self.tree = fs, tree
 
     def tick(self) -> None:
-        pass
+        if isinstance(self.tree, Transaction):
+            self.tree._work.tx.now += 1000  # all of a transaction happens at one time, unless a test needs another
 
     def umask(self, mask: int) -> None:
         self.tree._caller = self.tree._caller._replace(umask=mask)
