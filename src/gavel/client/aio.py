@@ -286,6 +286,10 @@ class AsyncTree(AsyncReadTree):
         """See Tree."""
         self._tree.makedirs(path, mode, exist_ok)
 
+    async def mknod(self, path: AnyPath, mode: int = 0o600, device: int = 0) -> None:
+        """See Tree."""
+        self._tree.mknod(path, mode, device)
+
     async def rmdir(self, path: AnyPath) -> None:
         """See Tree."""
         self._tree.rmdir(path)

@@ -156,6 +156,11 @@ def _parent_for_new(tx: Transaction, raw: bytes) -> tuple[int, bytes]:
     return find_parent(tx, ROOT_OBJECT, raw)
 
 
+def make_node(tx: Transaction, raw: bytes, mode: int, device: int, caller: Caller) -> None:
+    """mknod(2)."""
+    namespace.create(tx, *_parent_for_new(tx, raw), mode, caller, device)
+
+
 def remove_directory(tx: Transaction, raw: bytes) -> None:
     """rmdir(2)."""
     namespace.rmdir(tx, *find_parent(tx, ROOT_OBJECT, raw))

@@ -380,6 +380,10 @@ class Tree(ReadTree):
             if not exist_ok or not self.is_dir(path):
                 raise
 
+    def mknod(self, path: AnyPath, mode: int = 0o600, device: int = 0) -> None:
+        """Make a file, fifo, socket or device, as its type bits say; without any, an empty file."""
+        self._write(path, operations.make_node, mode, device, self._caller)
+
     def rmdir(self, path: AnyPath) -> None:
         """Remove an empty directory; raises OSError ENOTEMPTY."""
         self._write(path, operations.remove_directory)
