@@ -317,7 +317,7 @@ class Model:
         node = self.get(path)
         node.uid = node.uid if uid == -1 else uid
         node.gid = node.gid if gid == -1 else gid
-        if not node.is_dir:
+        if not node.is_dir and (uid, gid) != (-1, -1):
             if node.mode & stat.S_IXGRP:
                 node.mode &= ~stat.S_ISGID
             node.mode &= ~stat.S_ISUID
