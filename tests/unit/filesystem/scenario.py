@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import Any
 
-from gavel.filesystem import attributes, data, directory, namespace, orphans, path, superblock, xattr
+from gavel.filesystem import attributes, data, directory, namespace, orphans, path, restore, superblock, undo, xattr
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.caller import Caller
 from gavel.keys.records import ROOT_OBJECT
@@ -114,3 +114,14 @@ class Scenario(MemoryHistory):
             if inode.is_dir:
                 todo += [(entry.object, f"{here}/{entry.name.decode()}") for entry in directory.entries(tx, obj)]
         return found
+
+    def undo(self, text: str, to: int | None = None) -> list[str]:
+        """Undo; returns the plan as lines."""
+        plan = undo.plan(self, text.encode(), to)
+        for piece in restore.slices(self, plan):
+            self.do(piece)
+        lines = []
+        for action in plan.actions:
+            path = f"{action.old_path} -> {action.path}" if action.old_path else action.path
+            lines.append(" ".join([action.kind, path, *action.what]))
+        return lines
