@@ -38,9 +38,16 @@ class FileDevice:
     ) -> None:
         self.path = path
         flags = os.O_RDONLY if read_only else os.O_RDWR
-        if create_size is not None:
+        if _is_block_device(path):
+            flags |= os.O_EXCL if exclusive and not read_only else 0  # refused while the kernel itself uses it
+        elif create_size is not None:
             flags |= os.O_CREAT
-        self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise VolumeBusy(path, None, "or it is mounted, swap, or part of another device") from None
         try:
             self._open(create_size, read_only, exclusive)
         except BaseException:
@@ -167,6 +174,13 @@ class FileDevice:
         except OSError as error:
             raise DeviceFailed("resize", size, error.strerror or str(error)) from error
         self._size = size
+
+
+def _is_block_device(path: str) -> bool:
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False  # open(2) will say why
 
 
 def _lock_holder(status: os.stat_result) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,78 @@ def test_what_a_path_holds_is_named(tmp_path: Path) -> None:
     Volume.format(device, identity=bytes(16), salt=3, label="", created_tid=1)
     device.close()
     assert recognise(str(path)) == "a GavelFS volume"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_under_a_volume_is_survived(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "small", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        _fill_and_grow(disk)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _until_full(append: Callable[[], object]) -> None:
+    for _ in range(10_000):
+        try:
+            append()
+        except DeviceFull as error:
+            assert error.retry and "nothing is lost" in str(error)
+            return
+    raise AssertionError("the disk was never full")
+
+
+def _fill_and_grow(disk: Path) -> None:
+    device = FileDevice(str(disk / "volume"), create_size=1 << 30)
+    Volume.format(device, identity=bytes(16), salt=3, label="", created_tid=1)
+    volume = Volume.open(device)
+    list(volume.replay())
+    places: list[int] = []
+    _until_full(lambda: places.append(volume.append_data(len(places).to_bytes(4, "little") * 8192)))
+    _until_full(lambda: volume.append(1, bytes(100_000)))
+    subprocess.run(["mount", "-o", "remount,size=128m", str(disk)], check=True)
+    volume.append(1, b"and on")
+    volume.flush()
+    device.sync()
+    assert len(places) > 500
+    volume = Volume.open(device)
+    assert [body for _, _, body in volume.replay()][-1] == b"and on"
+    for n, place in enumerate(places):
+        assert volume.read(place, 32_768) == n.to_bytes(4, "little") * 8192
+    device.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="setting up a loop device needs root")
+def test_a_block_device_holds_a_volume(tmp_path: Path) -> None:
+    backing = tmp_path / "backing"
+    with backing.open("wb") as file:
+        file.truncate(SIZE)
+    looped = subprocess.run(["losetup", "--find", "--show", str(backing)], capture_output=True, text=True)
+    if looped.returncode:
+        pytest.skip("no loop device can be had here")
+    path = looped.stdout.strip()
+    try:
+        assert recognise(path) == ""
+        device = FileDevice(path, create_size=123)
+        assert device.size() == SIZE
+        Volume.format(device, identity=bytes(16), salt=3, label="block", created_tid=1)
+        with pytest.raises(VolumeBusy):
+            FileDevice(path)
+        with pytest.raises(DeviceFailed):
+            device.resize(2 * SIZE)
+        device.close()
+        device = FileDevice(path)
+        volume = Volume.open(device)
+        list(volume.replay())
+        place = volume.append_data(b"on a block device")
+        volume.flush()
+        device.sync()
+        assert volume.read(place, 17) == b"on a block device"
+        device.close()
+        assert recognise(path) == "a GavelFS volume"
+    finally:
+        subprocess.run(["losetup", "--detach", path], check=True)
