@@ -12,7 +12,7 @@ SALT = 0x1234_5678_9ABC_DEF0
 
 
 def make(size: int = SIZE, salt: int = SALT) -> SimDevice:
-    device = SimDevice(size)
+    device = SimDevice(size, sector=4096)
     Volume.format(device, identity=IDENTITY, salt=salt, label="tëst", created_tid=77)
     return device
 
