@@ -12,6 +12,7 @@ from benchmarks.measure import Row, real_tree, row, timed
 from benchmarks.places import drop_caches, floor, gavel, host, scratch, sync
 
 MIB = 1 << 20
+LARGEST = 1 * MIB  # what is larger is left out of the tree, so that count and size come out as in a source tree
 
 
 def write_file(path: Path, mebibytes: int) -> None:
@@ -50,7 +51,7 @@ def make_tar(path: Path, files: int, size: int) -> tuple[int, int]:
             for found in sorted(top.rglob("*")):
                 if count >= files or total >= size:
                     return count, total
-                if found.is_symlink() or not found.is_file() or "__pycache__" in found.parts:
+                if found.is_symlink() or not found.is_file() or found.stat().st_size > LARGEST:
                     continue
                 data = found.read_bytes()
                 member = tarfile.TarInfo(f"tree/{top.name}/{found.relative_to(top)}")
