@@ -147,7 +147,7 @@ def parse_frame(buffer: bytes, at: int, offset: int, salt: int) -> Frame | None:
 
 
 class LogReader:
-    """Reads frames in order from a header's MARK on; `offset`, `sequence` and `sum` tell how far it got."""
+    """Reads frames in order from a header's MARK on; `offset`, `sequence`, `sum` and `size` tell how far it got."""
 
     def __init__(self, device: Device, header: Header) -> None:
         self._device = device
@@ -157,6 +157,7 @@ class LogReader:
         self.offset = header.log_offset
         self.sequence = header.log_sequence - 1
         self.sum = 0
+        self.size = 0  # bytes of all frames read
         self.synced = header.synced
         self.checkpoint = header.generation
         self.visited: list[tuple[int, int]] = []  # closed LOG big-blocks: (number, its last sequence)
@@ -174,6 +175,7 @@ class LogReader:
             self.synced = max(self.synced, frame.synced)
             self.checkpoint = max(self.checkpoint, frame.checkpoint)
             self.offset += frame.size
+            self.size += frame.size
             if frame.kind == LINK:
                 self._follow(frame)
             yield frame

@@ -147,7 +147,7 @@ class Volume:
     def _start(self, reader: LogReader) -> None:
         log = self._log
         log.start(reader.offset, reader.sequence, reader.sum, self._header.generation, not self.read_only)
-        log.appended = len(reader.visited) * BIG_BLOCK + (reader.offset - self._header.log_offset) % BIG_BLOCK
+        log.appended = reader.size
         log.durable = reader.synced
         for block, sequence in reader.visited:
             log.last_of[block] = sequence

@@ -8,6 +8,7 @@ import pytest
 
 from gavel.errors import BadRequest, ReadOnly, VolumeFull
 from gavel.limits import BIG_BLOCK, VOLUME_MIN
+from gavel.media import layout
 from gavel.media.extents import describe, restore
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
@@ -122,6 +123,19 @@ def test_a_checkpoint_ends_the_replay_of_what_was_before_it() -> None:
     assert volume.replay_size[1] == 2
     volume.flush()
     assert reopen(device)[1] == [(1, after, b"meanwhile")]
+
+
+def test_the_replay_size_is_the_same_after_reopening() -> None:
+    device = make()
+    volume, _ = reopen(device)
+    for _ in range(70):
+        volume.append(1, bytes(900_000))
+    volume.flush()
+    size = volume.replay_size[0]
+    mark = layout.frame_size(layout.MARK_BODY.size)
+    assert 63_000_000 < size < 64_000_000
+    volume, _ = reopen(device)
+    assert volume.replay_size[0] == size + mark  # that of the new life
 
 
 def test_a_clean_close_is_remembered() -> None:
