@@ -181,18 +181,18 @@ def undo(
     finally:
         session.close()
     if json:
-        output.print_json({"path": target.inner, "actions": actions, **result})
+        output.print_json({"actions": actions, **result})
         return
     for one in actions[: None if dry_run else _PATHS_SHOWN]:
-        output.say(f"{one['action']:<10} {one['path']}")
+        moved = f"{one['old_path']} -> " if one["old_path"] else ""
+        what = f"  ({', '.join(one['changes'])})" if one["changes"] else ""
+        output.say(f"{one['action']:<8} {moved}{one['path']}{what}")
     if not dry_run and len(actions) > _PATHS_SHOWN:
         output.say(f"and {len(actions) - _PATHS_SHOWN} more")
-    back = f"{output.moment(result['to_time'])} ({result['to_tid']})"
+    shown, back = result["path"], f"{output.moment(result['to_time'])} ({result['to_tid']})"
     if dry_run:
-        output.say(f"{len(actions)} changes would bring {target.inner} back to {back}")
+        output.say(f"{output.count(len(actions), 'change')} would bring {shown} back to {back}")
     elif actions:
-        output.say(
-            f"{target.inner} is as of {back} again; to take that back: gavel undo {path} --to {result['before_tid']}"
-        )
+        output.say(f"{shown} is as of {back} again; --to {result['before_tid']} takes that back")
     else:
-        output.say(f"nothing to do: {target.inner} is as of {back}")
+        output.say(f"nothing to do: {shown} is as of {back}")

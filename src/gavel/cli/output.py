@@ -89,14 +89,19 @@ def printable(text: str) -> str:
     )
 
 
-def size(count: int | None) -> str:
+def size(number: int | None) -> str:
     """Bytes in the unit that reads best."""
-    if count is None:
+    if number is None:
         return ""
-    if count < 1024:
-        return f"{count} B"
-    power = min((count.bit_length() - 1) // 10, len(_UNITS))
-    return f"{count / 1024**power:.1f} {_UNITS[power - 1]}"
+    if number < 1024:
+        return f"{number} B"
+    power = min((number.bit_length() - 1) // 10, len(_UNITS))
+    return f"{number / 1024**power:.1f} {_UNITS[power - 1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """So many of something."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def moment(iso: str) -> str:

@@ -32,13 +32,17 @@ class Mode(NamedTuple):
     text: str  # as given
 
 
-def parse_mode(mode: str) -> Mode:
-    """Take a mode apart; raises ValueError as the builtin open() does."""
+def parse_mode(mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Mode:
+    """Take a mode apart; raises ValueError as the builtin open() does, also for what does not go with it."""
     letters = set(mode)
     if len(letters) != len(mode) or letters - set("rwaxbt+") or {"b", "t"} <= letters:
         raise ValueError(f"invalid mode: {mode!r}")
     if len(letters & set("rwax")) != 1:
         raise ValueError("must have exactly one of create/read/write/append mode")
+    if "b" in letters and (encoding is not None or errors is not None or newline is not None):
+        raise ValueError("binary mode takes no encoding, errors or newline argument")
+    if "b" not in letters and buffering == 0:
+        raise ValueError("can't have unbuffered text I/O")
     plus = "+" in letters
     return Mode(
         reading="r" in letters or plus,
@@ -160,11 +164,7 @@ def wrap(
     raw: RawFile, mode: Mode, buffering: int, encoding: str | None, errors: str | None, newline: str | None
 ) -> AnyFile:
     """The raw file with buffering and decoding on top, as the builtin open() would."""
-    if mode.binary and (encoding is not None or errors is not None or newline is not None):
-        raise ValueError("binary mode takes no encoding, errors or newline argument")
     if buffering == 0:
-        if not mode.binary:
-            raise ValueError("can't have unbuffered text I/O")
         return raw
     line = buffering == 1 and not mode.binary
     size = _BUFFER if buffering < 2 else buffering

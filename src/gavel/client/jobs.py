@@ -14,15 +14,17 @@ from gavel.client.operations import has_name
 from gavel.client.results import Change, Info, Progress
 from gavel.client.states import Present
 from gavel.client.zone import local_zone
-from gavel.errors import BadWhen
+from gavel.errors import BadRequest, BadWhen
 from gavel.filesystem import diff as differences
-from gavel.filesystem import file_history, snapshots, when
+from gavel.filesystem import file_history, restore, snapshots, when
 from gavel.filesystem import log as logs
+from gavel.filesystem import undo as undos
 from gavel.filesystem.diff import Difference
 from gavel.filesystem.failure import failure
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
+from gavel.filesystem.undo import Action
 from gavel.keys import tid as tids
 from gavel.keys.records import ROOT_OBJECT
 from gavel.runtime.engine import Engine
@@ -42,17 +44,11 @@ def named_errors(job: Generator[S, None, T], path: paths.AnyPath) -> Generator[S
 
 
 class Undone(NamedTuple):
-    """What an undo did, or would do: the tid it went back to, and (path, action) in order."""
-
-    to: int
-    actions: list[Action]
-
-
-class Action(NamedTuple):
-    """One thing an undo did."""
+    """What an undo did, or would do: to which path, the tid it went back to, and its actions in order."""
 
     path: str
-    action: str
+    to: int
+    actions: list[Action]
 
 
 class Problem(NamedTuple):
@@ -189,9 +185,31 @@ def diff(
 
 
 def undo(present: Present, raw: bytes, to: When | None, dry_run: bool) -> Generator[Progress, None, Undone]:
-    """Bring a tree back."""
-    yield Progress(0, None)
-    raise failure(errno.EOPNOTSUPP)
+    """Bring a path back to what it was, in slices; between them the tree is sound and partly restored.
+
+    A time in the path counts as `to`. Raises BadRequest where there is nothing to go back to, or both are given.
+    """
+    engine = present.engine
+    raw, mark = without_marks(present, raw)
+    if mark is not None and to is not None:
+        raise BadRequest("the path has a time in it already; leave --to out, or the time")
+    to = mark if to is None else to
+    at = None if to is None else tid_of(engine, to)
+    with engine.turn:
+        tid_of(engine, "")
+        plan = undos.plan(engine.history, raw, at)
+    total, done = len(plan.actions), 0
+    if not dry_run and total:
+        work = restore.slices(engine.history, plan)
+        while True:
+            with engine.turn:
+                piece = next(work, None)
+                if piece is None:
+                    break
+                present.write(piece)
+            done += piece.actions
+            yield Progress(done, total, plan.path)
+    return Undone(plan.path, plan.to, plan.actions)
 
 
 def watched(engine: Engine, raw: bytes, since: int, until: int) -> list[Change]:

@@ -6,6 +6,7 @@ and never within one. On an event loop the turn is always free.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ class Present:
         self._reaping = reaping
         self._held: dict[int, int] = {}
         self._nameless: set[int] = set()  # without a name but held
+        self._released: deque[int] = deque()
 
     def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner."""
@@ -53,6 +55,8 @@ class Present:
                 result = self.engine.write_outside(noting)
             except ReadOnly as error:
                 raise read_only(error.why) from None
+            if self._released:
+                self._let_go()
             self.reap(nameless)
         return result
 
@@ -66,8 +70,18 @@ class Present:
             self._held[obj] = self._held.get(obj, 0) + 1
 
     def release(self, obj: int) -> None:
-        """See Runner."""
-        with self.engine.turn:
+        """See Runner. May be called by the garbage collector in any thread, so it never waits for the turn."""
+        self._released.append(obj)
+        if self.engine.turn.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self.engine.turn.release()
+
+    def _let_go(self) -> None:
+        """Act on what was released; whoever finds the turn taken leaves that to the next write."""
+        while self._released:
+            obj = self._released.popleft()
             self._held[obj] -= 1
             if not self._held[obj]:
                 del self._held[obj]

@@ -19,6 +19,7 @@ from gavel.client import files, operations, paths
 from gavel.client.paths import AnyPath, decode, encode, named
 from gavel.client.results import DirEntry, Stat, stat_of
 from gavel.client.runner import Runner, read_only
+from gavel.errors import BadWhen
 from gavel.filesystem.attributes import Changes
 from gavel.filesystem.caller import Caller
 from gavel.keys.records import ROOT_OBJECT
@@ -89,7 +90,7 @@ class ReadTree:
 
         Writing modes raise OSError EROFS here. The file stays what it was opened as, whatever happens to its name.
         """
-        wanted = files.parse_mode(mode)
+        wanted = files.parse_mode(mode, buffering, encoding, errors, newline)
         if wanted.writing:
             raise named(read_only(), path)
         try:
@@ -257,8 +258,8 @@ class Tree(ReadTree):
         if paths.MARK in raw:
             try:
                 runner, _, _ = self._place(raw)
-            except OSError:
-                return raw  # the operation itself says what is wrong
+            except (OSError, BadWhen):
+                return raw  # no such past: then it is a name like any other
             if runner is not self._runner:
                 raise named(read_only("the past does not change"), path)
         return raw
@@ -329,7 +330,7 @@ class Tree(ReadTree):
         The file stays what it was opened as: it can be read and written after its name is gone. Data written is
         in the filesystem once flushed, durable after sync().
         """
-        wanted = files.parse_mode(mode)
+        wanted = files.parse_mode(mode, buffering, encoding, errors, newline)
         if not wanted.writing:
             return super().open(path, mode, buffering, encoding, errors, newline)
         found = self._write(

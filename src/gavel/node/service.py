@@ -137,10 +137,11 @@ class Service:
         assert before is not None
         done = yield from self.fs.undo_job(path, to, dry_run)
         for one in done.actions:
-            yield Item({"path": one.path, "action": one.action})
+            yield Item({"action": one.kind, "path": one.path, "old_path": one.old_path, "changes": list(one.what)})
         after = before if dry_run else (yield Durable())
         assert after is not None
-        return {**_moment("to", done.to), **_moment("before", before), **_moment("after", after), "dry_run": dry_run}
+        moments = {**_moment("to", done.to), **_moment("before", before), **_moment("after", after)}
+        return {"path": done.path, **moments, "dry_run": dry_run}
 
     def _snapshot_create(self, name: str, when: str | None = None, note: str = "") -> Job:
         made = self.fs.snapshot_create(name, when, note)
