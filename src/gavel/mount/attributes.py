@@ -34,6 +34,7 @@ class Attributes:
         self._nodes = nodes
         self._engine = nodes.engine
         self._virtual = virtual
+        self.settling: set[int] = set()  # objects whose size and time we tell the kernel ourselves; see outside.py
         self.extended = False  # whether SETXATTR_EXT was agreed on, so that SETXATTR has a longer head
 
     def _inode(self, node: int) -> Inode:
@@ -74,6 +75,8 @@ class Attributes:
                 kill_suidgid=bool(valid & abi.SET_KILL_SUIDGID),
             )
         node = header[3]
+        if node in self.settling:
+            return attributes(node, self._inode(node))
         return attributes(node, self._nodes.write(node, attrs.setattr, changes))
 
     def getxattr(self, header: Header, body: memoryview) -> Reply:

@@ -24,6 +24,7 @@ class Data:
         self._nodes = nodes
         self._engine = nodes.engine
         self._reply = reply
+        self.written_back: Callable[[int, Callable[[], None]], None] | None = None  # Notifier.written_back
         self._syncing: set[asyncio.Task[None]] = set()
 
     def read(self, header: Header, body: memoryview) -> Reply:
@@ -47,9 +48,27 @@ class Data:
         return b""
 
     def lseek(self, header: Header, body: memoryview) -> Reply:
-        """LSEEK: SEEK_DATA and SEEK_HOLE; the kernel does the others by itself."""
+        """LSEEK: SEEK_DATA and SEEK_HOLE; the kernel does the others by itself.
+
+        It asks without having written back its cache: what is dirty there would look like a hole to us, and a copy
+        made by the answer would lack it. So the cache comes first, and the answer when it is here.
+        """
         _, offset, whence, _ = abi.LSEEK_IN.unpack_from(body)
-        return abi.OFFSET_OUT.pack(self._nodes.read(header[3], data.seek, offset, whence))
+        node, unique = header[3], header[2]
+        if self.written_back is None or self._nodes.is_past(node):
+            return self._seek(node, offset, whence)
+
+        def answer() -> None:
+            try:
+                self._reply(unique, self._seek(node, offset, whence))
+            except Exception as error:
+                self._reply(unique, errno_of(error))
+
+        self.written_back(node, answer)
+        return None
+
+    def _seek(self, node: int, offset: int, whence: int) -> bytes:
+        return abi.OFFSET_OUT.pack(self._nodes.read(node, data.seek, offset, whence))
 
     def copy_file_range(self, header: Header, body: memoryview) -> Reply:
         """COPY_FILE_RANGE: extents are shared, nothing is copied."""

@@ -24,7 +24,7 @@ from gavel.mount.reaper import Reaper
 from gavel.mount.session import Session
 from gavel.mount.table import handlers
 
-_STOP_SECONDS = 5.0  # how long users of a mount that is taken away get to finish
+STOP_SECONDS = 5.0  # how long users of a mount that is taken away get to finish
 
 
 class Options(NamedTuple):
@@ -76,7 +76,8 @@ class Mount:
         attributes.extended = bool(agreed.flags & abi.SETXATTR_EXT)
         self._notifier = Notifier(fd, loop)
         reaper.ask = self._notifier.held
-        self._outside = Outside(self._engine, self._notifier, reaper)
+        data.written_back = self._notifier.written_back
+        self._outside = Outside(self._engine, self._notifier, reaper, self.directory, attributes.settling)
         here = mounted.at(self.directory)
         if here is not None:
             attach.read_ahead(here.device, READ_AHEAD)
@@ -94,8 +95,8 @@ class Mount:
         if self._outside is not None:
             self._outside.changed(keys)
 
-    async def stop(self) -> None:
-        """Unmount, whoever uses it: everything cached is handed over first; users still in it get some seconds.
+    async def stop(self, patience: float = STOP_SECONDS) -> None:
+        """Unmount, whoever uses it: everything cached is handed over first; users get `patience` seconds to finish.
 
         Returns when it is gone. Nothing of this makes data durable: close the engine after.
         """
@@ -104,7 +105,7 @@ class Mount:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):  # somebody else may have unmounted it meanwhile
             await loop.run_in_executor(None, attach.flush_and_detach, self.directory)
-        done, _ = await asyncio.wait([self.closed], timeout=_STOP_SECONDS)
+        done, _ = await asyncio.wait([self.closed], timeout=patience)
         if not done:
             self._session.close()
         await self.closed

@@ -43,6 +43,18 @@ class Notifier:
         body = abi.INVAL_INODE_OUT.pack(obj, 0, 0)
         self._queue.put(partial(self._send, abi.NOTIFY_INVAL_INODE, body))
 
+    def written_back(self, obj: int, answer: Callable[[], None]) -> None:
+        """Have the kernel hand over what it has cached of an object; `answer` is called on the loop when it has.
+
+        Dropping the cache is the only way to ask for it that needs neither a path nor a lock.
+        """
+
+        def ask() -> None:
+            self._send(abi.NOTIFY_INVAL_INODE, abi.INVAL_INODE_OUT.pack(obj, 0, 0))
+            self._loop.call_soon_threadsafe(answer)
+
+        self._queue.put(ask)
+
     def call(self, work: Callable[[], None]) -> None:
         """Do something that may block on the mount, after all that was queued before it."""
         self._queue.put(work)

@@ -1,0 +1,174 @@
+"""A mount served by a process of its own, for tests: `Served` starts it and talks with it over its pipes.
+
+As a program: `mount_daemon.py DIR VOLUME [ro|TID]` makes the volume if there is none, mounts it, says "up", and then
+answers one JSON command a line: ["orphans"], ["tid"], ["seen"], ["outside", function, arguments...].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VOLUME_SIZE = 1 << 30
+
+needs_mount = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs root and /dev/fuse"
+)
+
+
+class Served:
+    """A volume mounted on a directory by another process."""
+
+    def __init__(self, directory: Path, volume: Path, mode: str = "") -> None:
+        self.directory, self.volume = directory, volume
+        command = [sys.executable, __file__, str(directory), str(volume), mode]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._line() == "up"
+
+    def _line(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the daemon has ended"
+        return json.loads(line)
+
+    def ask(self, *command: Any) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.flush()
+        return self._line()
+
+    def stop(self) -> int:
+        """Ask it to unmount; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it as a crash would, and take away what is left of the mount."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        subprocess.run(["umount", "-l", str(self.directory)], stderr=subprocess.DEVNULL, check=False)
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def eventually(condition: Any, seconds: float = 20.0) -> None:
+    """Wait until something holds that happens in another process."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+async def serve(directory: str, path: str, mode: str) -> None:
+    from gavel.filesystem import attributes, data, namespace, orphans, superblock
+    from gavel.filesystem.caller import Caller
+    from gavel.media.volume import Volume
+    from gavel.mount import mount as mounting
+    from gavel.mount.mount import Mount, Options
+    from gavel.runtime.engine import Engine
+    from gavel.runtime.file_device import FileDevice
+
+    loop = asyncio.get_running_loop()
+    fresh = not Path(path).exists()  # noqa: ASYNC240  # nothing is served yet
+    device = FileDevice(path, create_size=VOLUME_SIZE) if fresh else FileDevice(path)
+    if fresh:
+        now = time.time_ns() // 1000 << 8
+        Volume.format(device, identity=os.urandom(16), salt=1, label="test", created_tid=now)
+    engine = Engine(device, loop=loop)
+    if fresh:
+        engine.write(superblock.make_root, Caller(0, 0))
+    seen: collections.Counter[tuple[int, int]] = collections.Counter()
+    _count(mounting, seen)
+    at = int(mode) if mode.isdigit() else None
+    options = Options(
+        source=path, read_only=mode == "ro", at=at, beginning=engine.history.created_tid, socket="/s", volume=path
+    )
+    mount = Mount(engine, directory, options)
+    await mount.start()
+    engine.on_outside.append(mount.changed_outside)
+    outside = {"unlink": namespace.unlink, "mkdir": namespace.mkdir, "rename": namespace.rename}
+    outside |= {"truncate": data.truncate, "create": namespace.create}
+
+    def command() -> None:
+        line = sys.stdin.readline()
+        if not line:
+            loop.remove_reader(0)
+            return
+        name, *rest = json.loads(line)
+        answer: Any = None
+        if name == "orphans":
+            answer = len(engine.read(orphans.listed))
+        elif name == "tid":
+            answer = engine.flush()
+        elif name == "seen":
+            answer = [[*key, count] for key, count in seen.items()]
+        elif name == "reset":
+            seen.clear()
+        elif name == "write":
+            obj, offset, text = rest
+            engine.write_outside(data.write, obj, offset, text.encode())
+        elif name == "chmod":
+            engine.write_outside(attributes.setattr, rest[0], attributes.Changes(mode=rest[1]))
+        else:
+            arguments = [part.encode() if isinstance(part, str) else part for part in rest]
+            if name in ("create", "mkdir"):
+                arguments.append(Caller(0, 0))
+            engine.write_outside(outside[name], *arguments)
+        print(json.dumps(answer), flush=True)
+
+    loop.add_reader(0, command)
+    print(json.dumps("up"), flush=True)
+    ended = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    waiting = loop.create_task(ended.wait())
+    await asyncio.wait([waiting, mount.closed], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    await mount.stop(patience=0.2)
+    await engine.close()
+    device.close()
+
+
+def _count(mounting: Any, seen: collections.Counter[tuple[int, int]]) -> None:
+    """Have every handler's answers counted by opcode and errno (0: fine, -1: an exception)."""
+    table = mounting.handlers
+
+    def counting(opcode: int, handler: Any) -> Any:
+        def handle(header: Any, body: memoryview) -> Any:
+            try:
+                reply = handler(header, body)
+            except BaseException:
+                seen[opcode, -1] += 1
+                raise
+            seen[opcode, reply if isinstance(reply, int) else 0] += 1
+            return reply
+
+        return handle
+
+    mounting.handlers = lambda *args: [counting(*pair) for pair in enumerate(table(*args))]
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:4]))
