@@ -63,8 +63,12 @@ def test_the_envelope_and_the_map() -> None:
     assert fields("envelope") == laid_out(layout.NODE_HEAD, names)
     assert layout.NODE_HEAD.format == layout.PAGE_HEAD.format
     assert fields("root entry") == laid_out(layout.ROOT_ENTRY, layout.ROOT_ENTRY_FIELDS)
-    assert fields("page entry") == laid_out(layout.PAGE_ENTRY, layout.PAGE_ENTRY_FIELDS)
-    assert (layout.PAGE_SIZE, layout.PAGE_ENTRIES, layout.SECTOR) == (16_384, 681, 4096)
+    columns, offset = [], layout.PAGE_HEAD.size
+    for name, code in layout.PAGE_COLUMNS:
+        columns.append((offset, calcsize(f"<{code}"), name))
+        offset += layout.PAGE_ENTRIES * calcsize(f"<{code}")
+    assert fields("page columns") == columns and offset <= layout.PAGE_SIZE
+    assert (layout.PAGE_SIZE, layout.PAGE_ENTRIES, layout.SECTOR) == (16_384, 960, 4096)
     kinds = dict(enumerate(name.upper() for name in layout.KIND_NAMES))
     assert "kind | " + ", ".join(f"{number} {name}" for number, name in kinds.items()) in DOCUMENT
 

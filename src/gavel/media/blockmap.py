@@ -1,8 +1,9 @@
 """The big-block map: what each big-block is for, how far it is filled, how many of its bytes are alive.
 
-Two layers on the device (a root naming pages, pages of entries), flat arrays in memory. Invariants:
+Two layers on the device (a root naming pages, pages of columns), flat arrays in memory. Invariants:
 
 - an entry whose kind is FREE has no live bytes and nothing reachable points into its big-block;
+- no big-block below `lowest` is FREE;
 - `live` counts references: bytes that several records share count once for each;
 - `dirty` holds the index of every page that differs from its copy on the device;
 - a page that was never written (offset 0 in the root) has only FREE entries.
@@ -11,13 +12,14 @@ Two layers on the device (a root naming pages, pages of entries), flat arrays in
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 from collections.abc import Iterator
 
 from gavel.errors import Damaged, VolumeFull
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
-from gavel.media.layout import FREE, HEADER, PAGE_ENTRIES, PAGE_ENTRY
+from gavel.media.layout import FREE, HEADER, PAGE_ENTRIES
 
 _USED = re.compile(rb"[^\0]", re.DOTALL)
 
@@ -58,6 +60,7 @@ class BlockMap:
         if self.free <= keep:
             raise VolumeFull(self.free * BIG_BLOCK, BIG_BLOCK)
         block = self.kinds.find(FREE, self.lowest)
+        self.lowest = block + 1
         self.assign(block, kind)
         return block
 
@@ -105,33 +108,35 @@ class BlockMap:
             self.live[block] = live
             self.dirty.add(block // PAGE_ENTRIES)
 
-    def encode_page(self, index: int) -> bytes:
-        """The entries of a page, without its envelope."""
-        first = index * PAGE_ENTRIES
-        last = min(first + PAGE_ENTRIES, len(self.kinds))
-        pack = PAGE_ENTRY.pack
-        entries = zip(
-            self.kinds[first:last],
-            self.generation[first:last],
-            self.append[first:last],
-            self.live[first:last],
-            strict=True,
-        )
-        packed = b"".join([pack(kind, generation, append, 0, live) for kind, generation, append, live in entries])
-        return packed.ljust(layout.PAGE_SIZE - layout.PAGE_HEAD.size, b"\0")
+    def _page_range(self, index: int) -> slice:
+        return slice(index * PAGE_ENTRIES, min((index + 1) * PAGE_ENTRIES, len(self.kinds)))
 
-    def decode_page(self, index: int, payload: bytes | memoryview, offset: int) -> None:
-        """Take over the entries of a page; raises Damaged where an entry cannot be."""
-        first = index * PAGE_ENTRIES
-        last = min(first + PAGE_ENTRIES, len(self.kinds))
-        for block in range(first, last):
-            entry = PAGE_ENTRY.unpack_from(payload, (block - first) * PAGE_ENTRY.size)
-            kind, generation, append, _, live = entry
-            if kind > HEADER or append > BIG_BLOCK or (kind == FREE and live):
-                raise Damaged("map page", offset, "a possible entry", entry)
-            if kind != FREE:
-                self.free -= 1
-            self.kinds[block] = kind
-            self.generation[block] = generation
-            self.append[block] = append
-            self.live[block] = live
+    def encode_page(self, index: int) -> bytes:
+        """The columns of a page, without its envelope."""
+        part = self._page_range(index)
+        pieces = []
+        for values in (self.live[part], self.generation[part], self.append[part]):
+            if sys.byteorder == "big":
+                values.byteswap()
+            pieces.append(values.tobytes().ljust(PAGE_ENTRIES * values.itemsize, b"\0"))
+        return b"".join((*pieces, self.kinds[part])).ljust(layout.PAGE_SIZE - layout.PAGE_HEAD.size, b"\0")
+
+    def decode_page(self, index: int, payload: bytes, offset: int) -> None:
+        """Take over the entries of a page, which lies at `offset`; raises Damaged where an entry cannot be."""
+        part = self._page_range(index)
+        count = part.stop - part.start
+        at = 0
+        for column in (self.live, self.generation, self.append):
+            values = array(column.typecode)
+            values.frombytes(payload[at : at + count * values.itemsize])
+            if sys.byteorder == "big":
+                values.byteswap()
+            column[part] = values
+            at += PAGE_ENTRIES * values.itemsize
+        kinds = payload[at : at + count]
+        self.free -= count - kinds.count(FREE)
+        self.kinds[part] = kinds
+        if max(kinds) > HEADER or max(self.append[part]) > BIG_BLOCK:
+            raise Damaged("map page", offset, "possible kinds and fillings", (max(kinds), max(self.append[part])))
+        if any(live for kind, live in zip(kinds, self.live[part], strict=True) if kind == FREE):
+            raise Damaged("map page", offset, "no live bytes in a free big-block", "some")

@@ -73,9 +73,8 @@ PAGE_MAGIC: Final = b"GvMp"
 PAGE_HEAD: Final = Struct("<4sIQII")
 PAGE_FIELDS: Final = ["magic", "index", "stamp", "checkpoint", "sum"]
 PAGE_SIZE: Final = 16 * 1024
-PAGE_ENTRY: Final = Struct("<B3xIIIQ")
-PAGE_ENTRY_FIELDS: Final = ["kind", "generation", "append", "reserved", "live"]
-PAGE_ENTRIES: Final = (PAGE_SIZE - PAGE_HEAD.size) // PAGE_ENTRY.size
+PAGE_ENTRIES: Final = 960  # big-blocks that a page describes
+PAGE_COLUMNS: Final = (("live", "Q"), ("generation", "I"), ("append", "I"), ("kind", "B"))  # with array type codes
 ROOT_MAGIC: Final = b"GvMr"
 ROOT_ENTRY: Final = Struct("<QII")
 ROOT_ENTRY_FIELDS: Final = ["offset", "sum", "reserved"]
@@ -84,6 +83,7 @@ SECTOR: Final = 4096  # trees and maps begin a fresh one after each checkpoint
 
 assert ROOTS_AT + ROOTS_MAX <= SLOT_SIZE <= SLOT_STRIDE
 assert FRAME_SIZE % FRAME_ALIGN == 0 and LINK_SIZE % FRAME_ALIGN == 0 and DATA_AT % FRAME_ALIGN == 0
+assert PAGE_HEAD.size + PAGE_ENTRIES * (8 + 4 + 4 + 1) <= PAGE_SIZE
 assert NODE_MAX < 1 << NODE_UNITS << 6 and NODE_MAX < BIG_BLOCK
 
 

@@ -119,7 +119,7 @@ def read_map(device: Device, header: Header) -> BlockMap:
         number = layout.verify(layout.PAGE_MAGIC, header.salt ^ offset, page, payload)
         if number != index or layout.sealed_sum(page) != total:
             raise Damaged("map page", offset, (index, total), (number, layout.sealed_sum(page)))
-        blockmap.decode_page(index, memoryview(page)[layout.PAGE_HEAD.size :], offset)
+        blockmap.decode_page(index, page[layout.PAGE_HEAD.size :], offset)
     for block, kind in ((header.tree_block, TREE), (header.map_block, MAP), (header.log_offset // BIG_BLOCK, LOG)):
         if block and blockmap.kinds[block] != kind:
             raise Damaged("map entry", block * BIG_BLOCK, KIND_NAMES[kind], KIND_NAMES[blockmap.kinds[block]])
