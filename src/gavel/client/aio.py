@@ -26,12 +26,12 @@ from gavel.client.tree import AsOf, ReadTree, Tree
 from gavel.client.volumes import caller, create_if_missing, open_engine
 from gavel.client.watch import Watch
 from gavel.errors import Collision
+from gavel.filesystem.check import Problem
 from gavel.filesystem.diff import Difference
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
 from gavel.limits import SLICE_RECORDS, TRANSACTION_RETRIES
-from gavel.runtime.file_device import FileDevice
 from gavel.transaction.view import Buffer
 
 T = TypeVar("T")
@@ -408,9 +408,9 @@ class AsyncTransaction(AsyncTree):
 class AsyncFs(AsyncTree):
     """An open volume on an event loop; `gavel.aio.open` makes one."""
 
-    def __init__(self, fs: Fs, device: FileDevice) -> None:
+    def __init__(self, fs: Fs) -> None:
         super().__init__(fs)
-        self._fs, self._device = fs, device
+        self._fs = fs
 
     async def _durable(self) -> int:
         return await self.sync()
@@ -480,7 +480,7 @@ class AsyncFs(AsyncTree):
         """See Fs.snapshot_delete."""
         return self._fs.snapshot_delete(name)
 
-    async def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[jobs.Problem]:
+    async def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[Problem]:
         """See Fs.check."""
         return await drive(self._fs.check_job(deep), progress)
 
@@ -518,7 +518,7 @@ def open(
         if create:
             await asyncio.to_thread(create_if_missing, path, size, label)
         engine, device = open_engine(path, read_only=read_only, loop=asyncio.get_running_loop())
-        return AsyncFs(Fs(engine, caller(), on_close=device.close), device)
+        return AsyncFs(Fs(engine, caller(), on_close=device.close))
 
     return Opening(opened())
 

@@ -21,6 +21,7 @@ from gavel.client.tree import AsOf, Tree
 from gavel.client.watch import Watch
 from gavel.errors import Collision
 from gavel.filesystem.caller import Caller
+from gavel.filesystem.check import Problem
 from gavel.filesystem.diff import Difference
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
@@ -230,11 +231,11 @@ class Fs(Tree):
         """Forget a name and return what it named, which stays as readable as before. Raises BadRequest."""
         return jobs.snapshot_delete(self._present, name)
 
-    def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[jobs.Problem]:
+    def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[Problem]:
         """What is wrong with the volume; nothing, if all is well. `deep` reads every node and extent."""
         return drive(self.check_job(deep), progress)
 
-    def check_job(self, deep: bool) -> Generator[Progress, None, list[jobs.Problem]]:
+    def check_job(self, deep: bool) -> Generator[Progress, None, list[Problem]]:
         """check() as a long operation, to be driven in slices."""
         return jobs.check(self._present, deep)
 

@@ -6,7 +6,7 @@ Between two slices the engine's turn is free, so that other threads work on, and
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple, TypeVar
 
 from gavel.client import paths
@@ -14,19 +14,25 @@ from gavel.client.operations import has_name
 from gavel.client.results import Change, Info, Progress
 from gavel.client.states import Present
 from gavel.client.zone import local_zone
-from gavel.errors import BadRequest, BadWhen
+from gavel.errors import BadRequest, BadWhen, Damaged, DeviceFailed
+from gavel.filesystem import check as checks
 from gavel.filesystem import diff as differences
 from gavel.filesystem import file_history, restore, snapshots, when
 from gavel.filesystem import log as logs
 from gavel.filesystem import undo as undos
+from gavel.filesystem.check import Problem
 from gavel.filesystem.diff import Difference
 from gavel.filesystem.failure import failure
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
 from gavel.filesystem.undo import Action
+from gavel.keys import records
 from gavel.keys import tid as tids
 from gavel.keys.records import ROOT_OBJECT
+from gavel.limits import SLICE_RECORDS
+from gavel.media import extents
+from gavel.media.extents import Extent
 from gavel.runtime.engine import Engine
 from gavel.transaction.transaction import Transaction
 
@@ -49,13 +55,6 @@ class Undone(NamedTuple):
     path: str
     to: int
     actions: list[Action]
-
-
-class Problem(NamedTuple):
-    """Something that is wrong with a volume: where (a path, or a part of the volume) and what."""
-
-    where: str
-    text: str
 
 
 def tid_of(engine: Engine, moment: When) -> int:
@@ -226,19 +225,64 @@ def watched(engine: Engine, raw: bytes, since: int, until: int) -> list[Change]:
 
 
 def check(present: Present, deep: bool) -> Generator[Progress, None, list[Problem]]:
-    """Every problem of the volume: its map, its trees, and the filesystem in them; `deep` reads all there is."""
+    """Every problem of the volume: headers and map, trees, the filesystem in them; `deep` reads all there is.
+
+    What a deep check reads is what the present and the past as of now refer to; changes meanwhile are left out.
+    """
     engine = present.engine
     problems: list[Problem] = []
+    at = tid_of(engine, "")
     with engine.turn:
-        problems += [Problem("volume", text) for text in engine.volume.check()]
-    found = engine.history.check(deep)
+        problems += [Problem("volume", 0, "the volume", text) for text in engine.volume.check()]
+        total = engine.history.counts().live_records
+        tx = engine.cache.frozen(at, engine.clock())
+    for text in _in_turns(engine, engine.history.check(deep)):
+        if text:
+            problems.append(Problem("trees", 0, "the trees", text))
+        yield Progress(0, total, "trees")
     done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done = count
+
+    for found in _in_turns(engine, checks.check(tx, deep, advance)):
+        if found is not None:
+            problems.append(found)
+        yield Progress(min(done, total), total, "filesystem")
+    if deep:
+        for count, broken in enumerate(_in_turns(engine, _past_data(engine, tx, at)), 1):
+            if broken is not None:
+                problems.append(broken)
+            if count % SLICE_RECORDS == 0:
+                yield Progress(total, total, "past file data")
+    return problems
+
+
+def _in_turns(engine: Engine, source: Iterator[T]) -> Iterator[T]:
+    """The items of an iterator, each fetched while holding the engine's turn."""
     while True:
         with engine.turn:
-            text = next(found, None)
-        if text is None:
-            return problems
-        if text:
-            problems.append(Problem("trees", text))
-        done += 1
-        yield Progress(done, None, "trees")
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+        yield item
+
+
+def _past_data(engine: Engine, tx: Transaction, at: int) -> Iterator[Problem | None]:
+    """Read the file data that only the past refers to; what does not verify."""
+    history = engine.history
+    last: Extent | None = None
+    for change in history.changes(history.horizon, at, *records.all_in(tx.pfs, records.DATA)):
+        if change.old is None:
+            continue
+        try:
+            extent = extents.decode(change.old).extent
+            if extent is not None and extent != last:
+                last = extent
+                tx.load(extent)
+            yield None
+        except (Damaged, DeviceFailed) as damage:
+            obj = records.parse(change.key).object
+            yield Problem("past_data_verifies", obj, f"object {obj} before {tids.text(change.tid)}", str(damage))

@@ -161,7 +161,7 @@ class Service:
     def _check(self, deep: bool = False) -> Job:
         problems = yield from self.fs.check_job(deep)
         for one in problems:
-            yield Item({"where": one.where, "problem": one.text})
+            yield Item({"where": one.where, "invariant": one.invariant, "problem": one.text})
         return {"deep": deep, "sound": not problems}
 
 

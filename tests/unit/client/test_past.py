@@ -7,8 +7,10 @@ import pytest
 
 from gavel.client.fs import Fs
 from gavel.client.results import Progress
-from gavel.errors import BadRequest, BadWhen
+from gavel.errors import BadRequest, BadWhen, Damaged
 from gavel.keys import tid as tids
+from gavel.sim.device import SimDevice
+from tests.contracts.api import opened
 
 
 def test_every_state_with_a_tid_stays_readable(fs: Fs) -> None:
@@ -224,3 +226,22 @@ def test_a_moment_ago(fs: Fs) -> None:
     then = tids.end_of(moment)
     assert fs.as_of(min(then, fs.tid())).read_text("a") == "1"
     assert fs.read_text("a@@-0s") == "2"
+
+
+def test_a_deep_check_finds_rot_in_the_present_and_in_the_past(fs: Fs, device: SimDevice) -> None:
+    fs.write_bytes("old", b"o" * 100_000)
+    fs.write_bytes("new", b"n" * 100_000)
+    fs.sync()
+    fs.remove("old")
+    fs.sync()
+    assert fs.check(deep=True) == []
+    fs.close()
+    for letter in (b"o", b"n"):
+        device.rot(512 * next(number for number, data in device._sectors.items() if data == letter * 512))
+    with opened(device) as again:
+        assert again.check() == []
+        found = {problem.where: problem for problem in again.check(deep=True)}
+        assert any(where == "/new" for where in found), found
+        assert any("before 0x" in where for where in found), found
+        with pytest.raises(Damaged):
+            again.read_bytes("new")
