@@ -43,10 +43,17 @@ def cut_everywhere(workload: Workload, steps: int) -> int:
     random = Random(steps)
     cuts = 0
 
+    def strike(device: SimDevice) -> None:
+        judge(device.crash(random), workload)
+
     def cut(device: SimDevice) -> None:
         nonlocal cuts
         cuts += 1
-        toy = judge(device.crash(random, random.choice([None, None, 0.0, 1.0])), workload)
+        crashed = device.crash(random, random.choice([None, None, 0.0, 1.0]))
+        if cuts % 7 == 0:  # the power fails again at each write of the recovery
+            crashed.on_write = strike
+        toy = judge(crashed, workload)
+        crashed.on_write = None
         if cuts % 10 == 0:
             second = Workload(toy.volume._device.crash(random), cuts)
             run(second, 20)

@@ -32,8 +32,10 @@ class Toy:
             self.addresses[index] = address
             if address:
                 self.buckets[index] = _decode(volume.load_node(address))
-        for _, _, body in volume.replay():
+        self.recovered = volume._header.log_sequence  # the state is that after the last record up to here
+        for _, sequence, body in volume.replay():
             self.apply(body)
+            self.recovered = sequence
         if volume._log.writable:
             self.settle()
 
@@ -220,8 +222,7 @@ class Workload:
 def judge(crashed: SimDevice, workload: Workload) -> Toy:
     """Open what a crash left: everything synced is there, nothing is half, nothing live was overwritten."""
     toy = Toy(Volume.open(crashed))
-    recovered = toy.volume.written - 1  # the last frame is the MARK of the new life
-    reached = max(sequence for sequence in workload.expected if sequence <= recovered)
+    reached = max(sequence for sequence in workload.expected if sequence <= toy.recovered)
     assert reached >= workload.durable, f"sequence {workload.durable} was synced, {reached} is left"
     assert toy.state() == workload.expected[reached], f"the state after {reached} is another one"
     toy.verify()
