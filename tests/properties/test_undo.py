@@ -1,0 +1,121 @@
+"""Random work on a small tree, then back to any moment: the tree is as it was then, and sound after every slice."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gavel.errors import BadRequest
+from gavel.filesystem import restore, undo
+from gavel.filesystem.check import check
+from gavel.filesystem.diff import diff
+from gavel.filesystem.log import log
+from gavel.filesystem.namespace import EXCHANGE
+from gavel.keys import records
+from tests.unit.filesystem.scenario import Scenario
+
+NAMES = ("a", "b", "c")
+PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts))
+STEPS = st.one_of(
+    st.tuples(st.just("mkdir"), PATHS),
+    st.tuples(st.just("mkdir"), PATHS),
+    st.tuples(st.just("write"), PATHS, st.binary(max_size=3)),
+    st.tuples(st.just("write"), PATHS, st.just(b"x" * 600), st.sampled_from([0, 100, 500, 1000])),
+    st.tuples(st.just("truncate"), PATHS, st.sampled_from([0, 300, 2000])),
+    st.tuples(st.just("remove"), PATHS),
+    st.tuples(st.just("move"), PATHS, PATHS),
+    st.tuples(st.just("move"), PATHS, PATHS, st.just(EXCHANGE)),
+    st.tuples(st.just("link"), PATHS, PATHS),
+    st.tuples(st.just("chmod"), PATHS, st.sampled_from([0o600, 0o755])),
+    st.tuples(st.just("setxattr"), PATHS, st.just("user.a"), st.binary(max_size=2)),
+    st.tuples(st.just("symlink"), PATHS, st.sampled_from(["x", "y"])),
+)
+SOAK = "GAVEL_SOAK" in os.environ
+
+
+def worked_on(steps: list[tuple[object, ...]], reap: bool) -> tuple[Scenario, list[int]]:
+    fs = Scenario(reap=reap)
+    fs.do(lambda tx: tx.put(records.counter(0, records.OBJECTS), (1 << 32).to_bytes(8, "big")))
+    tids = [fs.last_tid]
+    for name, *args in steps:
+        try:
+            getattr(fs, str(name))(*args)
+        except OSError:
+            continue
+        tids.append(fs.last_tid)
+    return fs, tids
+
+
+def sound(fs: Scenario) -> bool:
+    assert [problem for problem in check(fs.begin()) if problem is not None] == []
+    return True
+
+
+def undone(fs: Scenario, path: str, to: int) -> bool:
+    """Carry an undo out; False where it says that it cannot be."""
+    try:
+        plan = undo.plan(fs, path.encode(), to)
+    except BadRequest:
+        assert path != "/"
+        return False
+    for piece in restore.slices(fs, plan):
+        fs.do(piece)
+        assert sound(fs)
+    return True
+
+
+@settings(max_examples=3000 if SOAK else 60, deadline=None)
+@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), st.booleans())
+def test_the_whole_tree_goes_back_to_any_moment(steps: list[tuple[object, ...]], back: int, reap: bool) -> None:
+    fs, tids = worked_on(steps, reap)
+    assert sound(fs)
+    to, last = tids[max(0, len(tids) - 1 - back)], fs.last_tid
+    assert undone(fs, "/", to)
+    assert fs.listing() == fs.listing(to)
+    assert diff(fs, b"/", to, fs.last_tid) == []
+    assert undone(fs, "/", last)
+    assert fs.listing() == fs.listing(last)
+
+
+@settings(max_examples=3000 if SOAK else 60, deadline=None)
+@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), PATHS, st.booleans())
+def test_a_part_goes_back(steps: list[tuple[object, ...]], back: int, path: str, reap: bool) -> None:
+    fs, tids = worked_on(steps, reap)
+    to = tids[max(0, len(tids) - 1 - back)]
+    try:
+        then = fs.listing(to, path)
+    except FileNotFoundError:
+        then = {}
+    except NotADirectoryError:
+        return
+    try:
+        if not undone(fs, path, to):
+            return
+    except FileNotFoundError:
+        assert not then
+        return
+    if not then:
+        try:
+            obj = fs.obj(path)
+        except OSError:
+            return
+        raise AssertionError(f"object {obj} is at {path}, where nothing was")
+    held = [then[one] for one in sorted(then)]
+    # Hard links may have come or gone elsewhere, so their count is not compared.
+    assert [(*row[:2], *row[3:]) for row in held] == [
+        (*row[:2], *row[3:]) for _, row in sorted(fs.listing(top=path).items())
+    ]
+
+
+@settings(max_examples=1000 if SOAK else 30, deadline=None)
+@given(st.lists(STEPS, min_size=5, max_size=30))
+def test_the_log_tells_of_every_change(steps: list[tuple[object, ...]]) -> None:
+    fs, tids = worked_on(steps, True)
+    logged = {entry.tid: {event.object for event in entry.events} for entry in log(fs, 1)}
+    for before, after in pairwise(tids):
+        told = {obj for tid, objects in logged.items() if before < tid <= after for obj in objects}
+        for row in diff(fs, b"/", before, after):
+            assert {state.object for state in (row.before, row.after) if state is not None} & told, row
