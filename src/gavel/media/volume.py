@@ -15,7 +15,7 @@ SYNC, publish, SYNC, retire.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gavel.errors import BadRequest, Damaged, DeviceFailed, ReadOnly, VolumeFull
 from gavel.limits import BIG_BLOCK, FRAME_MAX, VOLUME_MIN
@@ -28,6 +28,8 @@ from gavel.media.layout import CLEAN, HEADER, KIND_NAMES, LOG, MAP, MARK, MARK_B
 from gavel.media.log import Log, keeps
 from gavel.media.nodes import Nodes
 from gavel.media.recovery import LogReader, read_header, read_map
+
+_WIPED: Final = 128 * 1024  # where other formats keep their signatures: a device must not look like two things
 
 
 class Space(NamedTuple):
@@ -75,7 +77,7 @@ class Volume:
     def format(device: Device, *, identity: bytes, salt: int, label: str, created_tid: int) -> None:
         """Make an empty volume of the device's size; durable on return. What the device held is lost.
 
-        Writes a few KiB whatever the size. `salt` must differ from that of every volume ever made on this device.
+        Writes some 200 KiB whatever the size. `salt` must differ from that of every volume ever made on this device.
         Raises BadRequest for a size or label that cannot be, DeviceFull and DeviceFailed.
         """
         size = device.size()
@@ -86,7 +88,8 @@ class Volume:
         if len(label.encode()) > layout.LABEL_MAX:
             raise BadRequest(f"a label has at most {layout.LABEL_MAX} bytes; choose a shorter one")
         assert len(identity) == 16 and 0 < salt < 1 << 64
-        for slot in range(layout.SLOTS):
+        device.write(0, [bytes(_WIPED)])
+        for slot in range(1, layout.SLOTS):
             device.write(layout.slot_offset(slot), [bytes(layout.SLOT_SIZE)])
         device.sync()
         blockmap = BlockMap(size // BIG_BLOCK)

@@ -76,8 +76,10 @@ class Replica:
             case Synced(ticket):
                 self._synced(ticket, None)
             case SyncFailed(ticket, reason):
-                self.failure = DeviceFailed("sync", 0, reason)
-                self._synced(ticket, self.failure)
+                failed = DeviceFailed("sync", 0, reason)
+                self.failure = failed
+                self.volume.fail(failed)
+                self._synced(ticket, failed)
             case Ticked():
                 self._resume_checkpoint(now)
             case _:

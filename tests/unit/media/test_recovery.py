@@ -7,7 +7,7 @@ import pytest
 from gavel.errors import Damaged, NewerFormat, NotAVolume
 from gavel.limits import BIG_BLOCK, VOLUME_MIN
 from gavel.media import layout
-from gavel.media.foreign import SIGNATURES
+from gavel.media.foreign import SIGNATURES, recognise
 from gavel.media.recovery import LogReader, read_header
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
@@ -216,6 +216,15 @@ def test_what_is_no_volume_is_named(offset: int, signature: bytes, name: str) ->
     with pytest.raises(NotAVolume) as caught:
         Volume.open(device)
     assert caught.value.found == name and name in str(caught.value)
+
+
+@pytest.mark.parametrize(("offset", "signature", "name"), SIGNATURES)
+def test_formatting_leaves_no_signature_of_another_format(offset: int, signature: bytes, name: str) -> None:
+    device = SimDevice(VOLUME_MIN)
+    device.write(offset, [signature])
+    assert recognise(device) == name
+    Volume.format(device, identity=bytes(16), salt=1, label="", created_tid=1)
+    assert recognise(device) == ""
 
 
 @pytest.mark.parametrize("size", [0, 512, 4096, 1 << 20])
