@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -214,3 +217,23 @@ def test_a_device_that_fails_takes_no_more_and_keeps_what_was_synced(call: int) 
             with pytest.raises(DeviceFailed):
                 action()
     judge(workload.device.crash(Random(call)), workload)
+
+
+def test_the_same_seed_writes_the_same_bytes_whatever_the_hash_seed() -> None:
+    program = (
+        "from hashlib import sha256\n"
+        "from tests.crash.test_media import make, run\n"
+        "workload = make(3)\n"
+        "run(workload, 300)\n"
+        "print(sha256(repr(sorted(workload.device._sectors.items())).encode()).hexdigest())"
+    )
+    root = Path(__file__).parents[2]
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            cwd=root, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(digests) == 1 and "" not in digests
