@@ -8,12 +8,12 @@ import stat
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from tests.unit.filesystem.memory_history import MemoryHistory
 
 from gavel.filesystem import data, inode
 from gavel.keys import records
 from gavel.limits import EXTENT_MAX, INLINE_MAX
 from gavel.media import extents
+from tests.unit.filesystem.memory_history import MemoryHistory
 
 FILES = (10, 11)
 _BORDERS = (0, INLINE_MAX, 4096, EXTENT_MAX, 2 * EXTENT_MAX)

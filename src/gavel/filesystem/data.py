@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import stat
 
-from gavel.filesystem import extent_map
+from gavel.filesystem import extent_map, xattr
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
 from gavel.filesystem.inode import Inode
@@ -218,6 +218,9 @@ def _regular(tx: Transaction, obj: int) -> Inode:
 
 
 def _changed(tx: Transaction, obj: int, file: Inode) -> Inode:
+    """Take note that the content changed; file capabilities do not outlive that."""
+    if file.xattrs:
+        xattr.drop_capability(tx, obj, file)
     file.mtime = file.ctime = tx.now
     inodes.write(tx, obj, file)
     return file

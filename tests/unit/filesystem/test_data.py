@@ -2,14 +2,14 @@ import errno
 import stat
 
 import pytest
-from tests.unit.filesystem.memory_history import MemoryHistory
 
-from gavel.filesystem import data, inode
+from gavel.filesystem import data, inode, xattr
 from gavel.keys import records
 from gavel.limits import COPY_RECORDS_MAX, EXTENT_MAX, FILE_SIZE_MAX, INLINE_MAX, KIB
 from gavel.media import extents
 from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Miss
+from tests.unit.filesystem.memory_history import MemoryHistory
 
 FILE, OTHER, DIRECTORY, PIPE = 10, 11, 12, 13
 
@@ -118,6 +118,21 @@ def test_set_id_bits_go_when_asked(tx: Transaction) -> None:
     assert stat.S_IMODE(data.write(tx, FILE, 0, b"x", kill_suidgid=True).mode) == 0o755
     tx.put(records.inode(0, OTHER), new(stat.S_IFREG | 0o6644))  # without group execute the bit means locking
     assert stat.S_IMODE(data.write(tx, OTHER, 0, b"x", kill_suidgid=True).mode) == 0o2644
+
+
+def test_capabilities_do_not_outlive_a_change(tx: Transaction) -> None:
+    for change in (
+        lambda: data.write(tx, FILE, 0, b"x"),
+        lambda: data.truncate(tx, FILE, 5),
+        lambda: data.fallocate(tx, FILE, 0, 0, 100),
+        lambda: data.copy_range(tx, OTHER, 0, FILE, 0, 1),
+    ):
+        data.write(tx, OTHER, 0, b"y")
+        xattr.set(tx, FILE, b"user.stays", b"1")
+        xattr.set(tx, FILE, xattr.CAPABILITY, b"1")
+        change()
+        assert xattr.list(tx, FILE) == [b"user.stays"]
+        assert file(tx).xattrs == 1
 
 
 def test_truncate_down_then_up_shows_zeros(tx: Transaction) -> None:

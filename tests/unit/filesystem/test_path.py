@@ -1,12 +1,12 @@
 import errno
 
 import pytest
-from tests.unit.filesystem.memory_history import MemoryHistory
 
 from gavel.filesystem import namespace, path, superblock
 from gavel.filesystem.caller import Caller
 from gavel.filesystem.rename import rename
 from gavel.keys.records import ROOT_OBJECT
+from tests.unit.filesystem.memory_history import MemoryHistory
 
 ME = Caller(0, 0)
 

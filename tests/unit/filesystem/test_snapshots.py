@@ -1,9 +1,9 @@
 import pytest
-from tests.unit.filesystem.memory_history import MemoryHistory
 
 from gavel.errors import BadRequest
 from gavel.filesystem import snapshots
 from gavel.limits import NAME_MAX, NOTE_MAX
+from tests.unit.filesystem.memory_history import MemoryHistory
 
 
 @pytest.fixture
