@@ -29,12 +29,15 @@ def fail(code: int) -> OSError:
 
 
 class Functions:
-    """The operations on one Store; with `missing`, each meets a Miss for all it reads and is run again."""
+    """The operations on one Store; with `missing`, each meets a Miss for all it reads and is run again.
+
+    `store` may be anything else that runs operations: it has `run(op, *args)` and `tick()`.
+    """
 
     features = frozenset({"handles", "cookies", "acl", "owners", "trusted", "umask", "sizes", "functions"})
 
-    def __init__(self, missing: bool = False) -> None:
-        self.store = Store(missing)
+    def __init__(self, missing: bool = False, store: Any = None) -> None:
+        self.store = store or Store(missing)
         self.caller = Caller(0, 0, 0o022)
         self.handles: dict[int, int] = {}
         self.numbers = count(3)
@@ -84,7 +87,7 @@ class Functions:
     # Names.
 
     def tick(self) -> None:
-        self.store.now += 1000
+        self.store.tick()
 
     def umask(self, mask: int) -> None:
         self.caller = self.caller._replace(umask=mask)

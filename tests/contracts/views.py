@@ -116,9 +116,13 @@ class Store:
         self.objects = count(ROOT_OBJECT + 1)
         self.run(superblock.make_root, Caller(0, 0))
 
+    def tick(self) -> None:
+        """Let some time pass."""
+        self.now += STEP
+
     def run(self, op: Callable[..., Any], *args: Any) -> Any:
         """Run op(tx, *args) and apply what it wrote."""
-        self.now += STEP
+        self.tick()
         tx, result = self._attempt(op, args)
         self.records.apply(tx.writes)
         return result

@@ -23,13 +23,18 @@ NOBODY = 0xFFFFFFFF
 NAMES = ["a", "b", "c"]
 XATTRS = ["user.x", "user.y", "trusted.t", "system.posix_acl_access", "system.posix_acl_default", "user.", "odd"]
 
+Path = int | tuple[int, str] | str
+
 names = st.sampled_from(NAMES)
-paths = st.one_of(
-    names,
-    st.builds("/".join, st.lists(names, min_size=2, max_size=3)),
+odd_paths = st.one_of(
+    st.builds("/".join, st.lists(names, min_size=1, max_size=3)),
     st.sampled_from(["", "a/../b", "./c", "\udcff\n", "n" * 255, "n" * 256]),
 )
-targets = paths | st.sampled_from(["..", "../a", "/b", "x" * 4096])
+# Most steps should do something: a number stands for one of the paths that exist, with a name for one in a directory.
+numbers = st.integers(0, 99)
+paths: st.SearchStrategy[Path] = st.one_of(numbers, numbers, st.tuples(numbers, names), odd_paths)
+fresh: st.SearchStrategy[Path] = st.one_of(st.tuples(numbers, names), st.tuples(numbers, names), numbers, odd_paths)
+targets = odd_paths | st.sampled_from(["..", "../a", "/b", "x" * 4096])
 perms = st.integers(0, 0o7777)
 ids = st.sampled_from([-1, 0, 1000, 4_000_000_000])
 content = st.binary(max_size=12) | st.sampled_from([b"k" * 300, b"L" * 200_000])
@@ -97,8 +102,29 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @initialize(missing=st.booleans())
     def begin(self, missing: bool) -> None:
-        self.real, self.model = Functions(missing), Model()
+        self.start(Functions(missing))
+
+    def start(self, real: Functions) -> None:
+        """From a small tree, so that most steps find something to work on."""
+        self.real, self.model = real, Model()
+        for fs in (self.real, self.model):
+            for path in ("a", "a/b", "a/b/c", "b", "b/a"):
+                fs.mkdir(path)
+            fs.write("a/a", b"content")
+            fs.write("b/b", b"L" * 1000)
+            fs.link("a/a", "a/b/b")
+            fs.symlink("../a", "b/c")
         self.trees = tree(self.real), tree(self.model)
+
+    def at(self, path: Path) -> str:
+        """The path that is meant, as things are now."""
+        if isinstance(path, str):
+            return path
+        found = self.trees[1]
+        if isinstance(path, int):
+            return sorted(found)[path % len(found)]
+        above = sorted(path for path, at in found.items() if stat.S_ISDIR(at.mode))
+        return f"{above[path[0] % len(above)]}/{path[1]}".lstrip("/")
 
     def both(self, call: Callable[[Adapter], Any]) -> Any:
         """Do it on both sides; the same must come of it."""
@@ -119,40 +145,50 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     # Names.
 
-    @rule(path=paths, mode=perms)
-    def mkdir(self, path: str, mode: int) -> None:
-        self.both(lambda fs: fs.mkdir(path, mode))
+    @rule(path=fresh, mode=perms)
+    def mkdir(self, path: Path, mode: int) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.mkdir(at, mode))
 
-    @rule(path=paths, kind=st.sampled_from([0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFDIR]), mode=perms)
-    def mknod(self, path: str, kind: int, mode: int) -> None:
-        self.both(lambda fs: fs.mknod(path, kind | mode, os.makedev(1, 3)))
+    @rule(path=fresh, kind=st.sampled_from([0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFDIR]), mode=perms)
+    def mknod(self, path: Path, kind: int, mode: int) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.mknod(at, kind | mode, os.makedev(1, 3)))
 
-    @rule(aim=targets, path=paths)
-    def symlink(self, aim: str, path: str) -> None:
-        self.both(lambda fs: fs.symlink(aim, path))
+    @rule(aim=targets, path=fresh)
+    def symlink(self, aim: str, path: Path) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.symlink(aim, at))
 
-    @rule(path=paths, new=paths)
-    def link(self, path: str, new: str) -> None:
-        self.both(lambda fs: fs.link(path, new))
-
-    @rule(path=paths)
-    def unlink(self, path: str) -> None:
-        self.both(lambda fs: fs.unlink(path)) if path else None
-
-    @rule(path=paths)
-    def rmdir(self, path: str) -> None:
-        self.both(lambda fs: fs.rmdir(path)) if path else None
-
-    @rule(path=paths, new=paths, flags=st.sampled_from([0, 0, 1, 2, 3]))
-    def rename(self, path: str, new: str, flags: int) -> None:
-        if path and new:
-            self.both(lambda fs: fs.rename(path, new, flags))
+    @rule(path=paths, new=fresh)
+    def link(self, path: Path, new: Path) -> None:
+        at = self.at(path)
+        to = self.at(new)
+        self.both(lambda fs: fs.link(at, to))
 
     @rule(path=paths)
-    def look(self, path: str) -> None:
-        self.both(lambda fs: fs.readlink(path))
-        self.both(lambda fs: fs.listdir(path))
-        self.both(lambda fs: fs.listxattr(path))
+    def unlink(self, path: Path) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.unlink(at)) if at else None
+
+    @rule(path=paths)
+    def rmdir(self, path: Path) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.rmdir(at)) if at else None
+
+    @rule(path=paths, new=fresh, flags=st.sampled_from([0, 0, 1, 2, 3]))
+    def rename(self, path: Path, new: Path, flags: int) -> None:
+        at = self.at(path)
+        to = self.at(new)
+        if at and to:
+            self.both(lambda fs: fs.rename(at, to, flags))
+
+    @rule(path=paths)
+    def look(self, path: Path) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.readlink(at))
+        self.both(lambda fs: fs.listdir(at))
+        self.both(lambda fs: fs.listxattr(at))
 
     # Attributes and content.
 
@@ -161,45 +197,54 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.both(lambda fs: fs.umask(mask))
 
     @rule(path=paths, mode=perms)
-    def chmod(self, path: str, mode: int) -> None:
-        self.both(lambda fs: fs.chmod(path, mode))
+    def chmod(self, path: Path, mode: int) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.chmod(at, mode))
 
     @rule(path=paths, uid=ids, gid=ids)
-    def chown(self, path: str, uid: int, gid: int) -> None:
-        self.both(lambda fs: fs.chown(path, uid, gid))
+    def chown(self, path: Path, uid: int, gid: int) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.chown(at, uid, gid))
 
     @rule(path=paths, atime=st.integers(-(10**18), 10**18), mtime=st.integers(-(10**18), 10**18))
-    def utime(self, path: str, atime: int, mtime: int) -> None:
-        self.both(lambda fs: fs.utime(path, atime, mtime))
+    def utime(self, path: Path, atime: int, mtime: int) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.utime(at, atime, mtime))
 
     @rule(path=paths, size=st.sampled_from([0, 1, 5, 300, 131_072, 1 << 20, -1]))
-    def truncate(self, path: str, size: int) -> None:
-        self.both(lambda fs: fs.truncate(path, size))
+    def truncate(self, path: Path, size: int) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.truncate(at, size))
 
-    @rule(path=paths, data=content)
-    def write(self, path: str, data: bytes) -> None:
-        self.both(lambda fs: fs.write(path, data))
+    @rule(path=fresh, data=content)
+    def write(self, path: Path, data: bytes) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.write(at, data))
 
     @rule(path=paths, name=st.sampled_from(XATTRS), value=acls | st.sampled_from([b"", b"x"]), flags=st.integers(0, 4))
-    def setxattr(self, path: str, name: str, value: bytes, flags: int) -> None:
+    def setxattr(self, path: Path, name: str, value: bytes, flags: int) -> None:
+        at = self.at(path)
         if "acl" in name and (flags or value == b"x"):
             flags, value = 0, b""
-        self.both(lambda fs: fs.setxattr(path, name, value, flags))
+        self.both(lambda fs: fs.setxattr(at, name, value, flags))
 
     @rule(path=paths, name=st.sampled_from(XATTRS))
-    def removexattr(self, path: str, name: str) -> None:
-        self.both(lambda fs: fs.getxattr(path, name))
-        self.both(lambda fs: fs.removexattr(path, name))
+    def removexattr(self, path: Path, name: str) -> None:
+        at = self.at(path)
+        self.both(lambda fs: fs.getxattr(at, name))
+        self.both(lambda fs: fs.removexattr(at, name))
 
     # Open files.
 
-    @rule(target=opened, path=paths, flags=st.sampled_from([0, os.O_CREAT, os.O_CREAT | os.O_EXCL, os.O_TRUNC]))
-    def open(self, path: str, flags: int) -> tuple[int, int]:
-        return self.both_open(lambda fs: fs.open(path, os.O_RDWR | flags))
+    @rule(target=opened, path=fresh, flags=st.sampled_from([0, os.O_CREAT, os.O_CREAT | os.O_EXCL, os.O_TRUNC]))
+    def open(self, path: Path, flags: int) -> tuple[int, int]:
+        at = self.at(path)
+        return self.both_open(lambda fs: fs.open(at, os.O_RDWR | flags))
 
     @rule(target=opened, path=paths, mode=st.integers(0, 0o777))
-    def tmpfile(self, path: str, mode: int) -> tuple[int, int]:
-        return self.both_open(lambda fs: fs.tmpfile(path, mode))
+    def tmpfile(self, path: Path, mode: int) -> tuple[int, int]:
+        at = self.at(path)
+        return self.both_open(lambda fs: fs.tmpfile(at, mode))
 
     @rule(handles=opened, data=content, offset=st.integers(0, 1000))
     def pwrite(self, handles: tuple[int, int], data: bytes, offset: int) -> None:
@@ -207,11 +252,12 @@ class FilesystemMachine(RuleBasedStateMachine):
             self.real.pwrite(handles[0], data, offset)
             self.model.pwrite(handles[1], data, offset)
 
-    @rule(handles=opened, path=paths)
-    def flink(self, handles: tuple[int, int], path: str) -> None:
+    @rule(handles=opened, path=fresh)
+    def flink(self, handles: tuple[int, int], path: Path) -> None:
+        at = self.at(path)
         if handles[0]:
             mine = {id(self.real): handles[0], id(self.model): handles[1]}
-            self.both(lambda fs: fs.flink(mine[id(fs)], path))
+            self.both(lambda fs: fs.flink(mine[id(fs)], at))
 
     @rule(handles=consumes(opened))
     def close(self, handles: tuple[int, int]) -> None:
