@@ -46,9 +46,12 @@ SLICE_NODES: Final = 32  # nodes a checkpoint writes between two such looks; a m
 COPY_RECORDS_MAX: Final = 4096  # data records one copy_file_range shares; half a gigabyte, then the caller goes on
 
 # The mount.
-FUSE_REQUEST_MAX: Final = 1 * MIB  # one read or write of the kernel; its own limit unless fs.fuse.max_pages_limit is raised
+FUSE_REQUEST_MAX: Final = (
+    1 * MIB
+)  # one read or write of the kernel; its own limit unless fs.fuse.max_pages_limit is raised
 READ_AHEAD: Final = 4 * MIB  # what the kernel may ask for ahead of a sequential reader; keeps the loop busy meanwhile
 REAP_OBJECTS: Final = 32  # orphans deleted in one turn of the event loop; a millisecond or so
+REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more are deleted among the requests
 
 # Looking back.
 DATA_CHANGES_MAX: Final = 4096  # data records looked at to tell a write from a truncation; with more it was written

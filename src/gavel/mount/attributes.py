@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Container
 
 from gavel.filesystem import attributes as attrs
 from gavel.filesystem import inode as inodes
@@ -30,10 +31,11 @@ _HANDLE = 1 << 6
 class Attributes:
     """Handlers. `virtual` are the xattrs that every inode of the mount answers to and none lists."""
 
-    def __init__(self, nodes: Nodes, virtual: dict[bytes, bytes]) -> None:
+    def __init__(self, nodes: Nodes, virtual: dict[bytes, bytes], orphans: Container[int]) -> None:
         self._nodes = nodes
         self._engine = nodes.engine
         self._virtual = virtual
+        self._orphans = orphans  # the kernel sends the times of each removed file; nobody will ask for them
         self.settling: set[int] = set()  # objects whose size and time we tell the kernel ourselves; see outside.py
         self.extended = False  # whether SETXATTR_EXT was agreed on, so that SETXATTR has a longer head
 
@@ -75,7 +77,7 @@ class Attributes:
                 kill_suidgid=bool(valid & abi.SET_KILL_SUIDGID),
             )
         node = header[3]
-        if node in self.settling:
+        if node in self.settling or (valid & ~_HANDLE == _FLUSHED and node in self._orphans):
             return attributes(node, self._inode(node))
         return attributes(node, self._nodes.write(node, attrs.setattr, changes))
 

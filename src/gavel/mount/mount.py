@@ -62,7 +62,7 @@ class Mount:
         reaper = Reaper(self._engine, loop)
         names = Names(nodes, reaper.orphaned, reaper.adopted)
         virtual = {b"gavel.socket": os.fsencode(options.socket), b"gavel.volume": os.fsencode(options.volume)}
-        attributes = Attributes(nodes, virtual)
+        attributes = Attributes(nodes, virtual, reaper.orphans)
         data = Data(nodes, self._reply)
         session = Session(fd, handlers(names, attributes, data, reaper), loop)
         self._session, self._reaper = session, reaper
@@ -76,6 +76,7 @@ class Mount:
         attributes.extended = bool(agreed.flags & abi.SETXATTR_EXT)
         self._notifier = Notifier(fd, loop)
         reaper.ask = self._notifier.held
+        reaper.busy = lambda: session.busy
         data.written_back = self._notifier.written_back
         self._outside = Outside(self._engine, self._notifier, reaper, self.directory, attributes.settling)
         here = mounted.at(self.directory)

@@ -14,7 +14,7 @@ from struct import Struct
 
 from gavel.errors import GavelError
 from gavel.filesystem import orphans
-from gavel.limits import REAP_OBJECTS
+from gavel.limits import REAP_OBJECTS, REAP_WAITING
 from gavel.mount.failures import errno_of
 from gavel.mount.nodes import EngineLike
 from gavel.mount.session import Handler, Header, Reply
@@ -34,33 +34,31 @@ class Reaper:
         self.ask: Ask | None = None
         self._engine = engine
         self._loop = loop
-        self._orphans: set[int] = set()
+        self.orphans: set[int] = set()  # objects without a name that the kernel may hold
         self._forgotten: list[int] = []
         self._armed = False
         self._due: list[int] = []
         self._closed = False
-
-    def __len__(self) -> int:
-        return len(self._orphans)
+        self.busy: Callable[[], bool] = lambda: False  # whether requests are being answered without a pause
 
     def orphaned(self, obj: int) -> None:
         """An object has lost its last name."""
-        self._orphans.add(obj)
+        self.orphans.add(obj)
 
     def adopted(self, obj: int) -> None:
         """An object has got a name."""
-        self._orphans.discard(obj)
+        self.orphans.discard(obj)
 
     def suspect(self, obj: int) -> None:
         """An object lost its last name behind the kernel's back; it may be that the kernel never knew it."""
-        self._orphans.add(obj)
+        self.orphans.add(obj)
         self._forgot(obj)
 
     def forget(self, after: Handler) -> Handler:
         """The handler of FORGET: looks for orphans, then does what else is to be done."""
 
         def handler(header: Header, body: memoryview) -> Reply:
-            if header[3] in self._orphans:
+            if header[3] in self.orphans:
                 self._forgot(header[3])
             return after(header, body)
 
@@ -70,9 +68,9 @@ class Reaper:
         """The handler of BATCH_FORGET, likewise."""
 
         def handler(header: Header, body: memoryview) -> Reply:
-            if self._orphans:
+            if self.orphans:
                 for (node,) in _nodes_of(body[8 : 8 + (len(body) - 8) // 16 * 16]):
-                    if node in self._orphans:
+                    if node in self.orphans:
                         self._forgot(node)
             return after(header, body)
 
@@ -94,14 +92,17 @@ class Reaper:
         if self._closed:
             return
         idle = not self._due
-        self._due += [obj for obj in gone if obj in self._orphans]
-        self._orphans.difference_update(self._due)
+        self._due += [obj for obj in gone if obj in self.orphans]
+        self.orphans.difference_update(self._due)
         if idle and self._due:
             self._loop.call_soon(self._slice)
 
     def _slice(self) -> None:
-        """Delete some, then let requests be answered before the next."""
+        """Delete some, then let requests be answered before the next; while those keep coming, only if many wait."""
         if self._closed:
+            return
+        if len(self._due) < REAP_WAITING and self.busy():
+            self._loop.call_later(GATHER_SECONDS, self._slice)
             return
         some = self._due[-REAP_OBJECTS:]
         try:

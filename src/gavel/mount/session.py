@@ -33,11 +33,13 @@ Reply = bytes | int | list[Buffer] | None  # payload, errno, payload in pieces, 
 Handler = Callable[[Header, memoryview], Reply]
 
 TURN_NS = 5_000_000  # how long one turn may answer requests before timers and other callbacks get theirs
+_CROWDED_NS, _CROWDED_FOR_NS = 50_000, 20_000_000  # not looking this long shows that others want the processor
 SPIN_NS = 100_000 if len(os.sched_getaffinity(0)) > 1 else 0
 _PIECES_MAX = 1000  # IOV_MAX less the header
 _NOT_YET = frozenset({errno.EINTR, errno.ENOENT})  # reading: the request was withdrawn; look for the next
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
 _PAGE = 4096
+_BUSY_NS = 5_000_000
 _BACKGROUND, _CONGESTED = 64, 48  # requests the kernel may have under way by itself; where it begins to slow down
 
 _WANTED = (
@@ -84,6 +86,13 @@ class Session:
         self._buffers = (self._buffer,)
         self._view = memoryview(self._buffer)
         self._again = False
+        self._crowded_until = 0
+        self._last = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request was answered a moment ago."""
+        return time.monotonic_ns() - self._last < _BUSY_NS
 
     def start(self) -> None:
         """Begin to answer."""
@@ -110,12 +119,19 @@ class Session:
         give_way, answer, spin = os.sched_yield, self._answer, self.spin_ns
         now = clock()
         end = now + TURN_NS
+        if now < self._crowded_until:
+            spin = 0
         give_up = now + spin
         while True:
             try:
                 length = read(fd, buffers)
             except BlockingIOError:
-                if clock() >= give_up:
+                before, now = now, clock()
+                if now >= give_up:
+                    return
+                if now - before > _CROWDED_NS:
+                    # Others had the processor meanwhile: asleep we get it sooner, and waste nothing of theirs.
+                    self._crowded_until = now + _CROWDED_FOR_NS
                     return
                 give_way()
                 continue
@@ -127,7 +143,7 @@ class Session:
             answer(length)
             if self.fd < 0:
                 return
-            now = clock()
+            self._last = now = clock()
             if now >= end:
                 # With requests without end: others first, then on at once.
                 self._again = True
