@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +36,7 @@ STEPS = st.one_of(
     st.tuples(st.just("setxattr"), PATHS, st.just("user.a"), st.binary(max_size=2)),
     st.tuples(st.just("symlink"), PATHS, st.sampled_from(["x", "y"])),
 )
+SIZES = st.sampled_from([1, 20, 256])
 SOAK = "GAVEL_SOAK" in os.environ
 
 
@@ -54,35 +58,44 @@ def sound(fs: Scenario) -> bool:
     return True
 
 
-def undone(fs: Scenario, path: str, to: int) -> bool:
-    """Carry an undo out; False where it says that it cannot be."""
+def undone(fs: Scenario, path: str, to: int, size: int) -> bool:
+    """Carry an undo out in slices of some size; False where it says that it cannot be."""
     try:
         plan = undo.plan(fs, path.encode(), to)
     except BadRequest:
         assert path != "/"
         return False
-    for piece in restore.slices(fs, plan):
-        fs.do(piece)
-        assert sound(fs)
+    with sliced(size):
+        for piece in restore.slices(fs, plan):
+            fs.do(piece)
+            assert sound(fs)
     return True
 
 
+@contextmanager
+def sliced(size: int) -> Iterator[None]:
+    with patch.object(restore, "SLICE_RECORDS", size), patch.object(restore, "_PIECES", max(1, size // 2)):
+        yield
+
+
 @settings(max_examples=3000 if SOAK else 60, deadline=None)
-@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), st.booleans())
-def test_the_whole_tree_goes_back_to_any_moment(steps: list[tuple[object, ...]], back: int, reap: bool) -> None:
+@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), st.booleans(), SIZES)
+def test_the_whole_tree_goes_back_to_any_moment(
+    steps: list[tuple[object, ...]], back: int, reap: bool, size: int
+) -> None:
     fs, tids = worked_on(steps, reap)
     assert sound(fs)
     to, last = tids[max(0, len(tids) - 1 - back)], fs.last_tid
-    assert undone(fs, "/", to)
+    assert undone(fs, "/", to, size)
     assert fs.listing() == fs.listing(to)
     assert diff(fs, b"/", to, fs.last_tid) == []
-    assert undone(fs, "/", last)
+    assert undone(fs, "/", last, size)
     assert fs.listing() == fs.listing(last)
 
 
 @settings(max_examples=3000 if SOAK else 60, deadline=None)
-@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), PATHS, st.booleans())
-def test_a_part_goes_back(steps: list[tuple[object, ...]], back: int, path: str, reap: bool) -> None:
+@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), PATHS, st.booleans(), SIZES)
+def test_a_part_goes_back(steps: list[tuple[object, ...]], back: int, path: str, reap: bool, size: int) -> None:
     fs, tids = worked_on(steps, reap)
     to = tids[max(0, len(tids) - 1 - back)]
     try:
@@ -92,7 +105,7 @@ def test_a_part_goes_back(steps: list[tuple[object, ...]], back: int, path: str,
     except NotADirectoryError:
         return
     try:
-        if not undone(fs, path, to):
+        if not undone(fs, path, to, size):
             return
     except FileNotFoundError:
         assert not then
@@ -108,6 +121,37 @@ def test_a_part_goes_back(steps: list[tuple[object, ...]], back: int, path: str,
     assert [(*row[:2], *row[3:]) for row in held] == [
         (*row[:2], *row[3:]) for _, row in sorted(fs.listing(top=path).items())
     ]
+
+
+@settings(max_examples=2000 if SOAK else 40, deadline=None)
+@given(
+    st.lists(STEPS, min_size=5, max_size=30),
+    st.integers(0, 30),
+    st.sampled_from(["/", "/a", "/a/b"]),
+    st.lists(STEPS, max_size=20),
+    st.booleans(),
+)
+def test_others_work_there_meanwhile(
+    steps: list[tuple[object, ...]], back: int, path: str, others: list[tuple[object, ...]], reap: bool
+) -> None:
+    fs, tids = worked_on(steps, reap)
+    to = tids[max(0, len(tids) - 1 - back)]
+    try:
+        plan = undo.plan(fs, path.encode(), to)
+    except (BadRequest, OSError):
+        return
+    with sliced(1):
+        for piece in restore.slices(fs, plan):
+            for name, *args in others[:2]:
+                with suppress(OSError):
+                    getattr(fs, str(name))(*args)
+            del others[:2]
+            with suppress(BadRequest):
+                fs.do(piece)
+            assert sound(fs)
+    if path == "/":
+        assert undone(fs, "/", to, 256)
+        assert fs.listing() == fs.listing(to)
 
 
 @settings(max_examples=1000 if SOAK else 30, deadline=None)

@@ -129,7 +129,10 @@ class _Planner:
         actions = [
             msgspec.structs.replace(action, replaces=doomed.get(action.target, 0)) for action in placed + self.homeward
         ]
-        return actions + removals + self._contents(placed, whole)
+        actions += removals
+        names = [name for action in actions for name in (action.target, action.source) if whole and name is not None]
+        within = {name.directory for name in names if inside(self.before.directory(name.directory), self.tree)}
+        return actions + self._contents(placed, whole, within)
 
     # -- names -------------------------------------------------------------------------------------------------
 
@@ -262,16 +265,19 @@ class _Planner:
 
     # -- content -----------------------------------------------------------------------------------------------
 
-    def _contents(self, placed: list[Action], whole: bool) -> list[Action]:
-        """What to do to the objects themselves; those that come back are restored with their names."""
+    def _contents(self, placed: list[Action], whole: bool, worked_in: set[int]) -> list[Action]:
+        """What to do to the objects themselves; those that come back are restored with their names.
+
+        The directories that were worked in get their times back, whatever they are now.
+        """
         gone = {action.object for action in placed if not self.alive[action.object]}
         files: list[Action] = []
         directories: list[Action] = []
-        for obj in sorted({*self._touched(whole), *gone}):
+        for obj in sorted({*self._touched(whole), *gone, *worked_in}):
             old, new = self.before.inode(obj), self.after.inode(obj)
             assert old is not None
             what = () if new is None else tuple(what_changed(self.past, *self.tids, self.pfs, obj, old, new))
-            if old.is_dir and not what and (new is None or new.mtime != old.mtime):
+            if old.is_dir and not what and (new is None or new.mtime != old.mtime or obj in worked_in):
                 what = ("times",)
             path = self.before.path_of(obj)
             if (what and obj not in gone) or (old.is_dir and what):
