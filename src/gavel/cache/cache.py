@@ -32,6 +32,7 @@ class Cache:
         self.current = CurrentView(history, self._extents)
         self._next_object = self._reserved = 0
         self._ticket = 0
+        self._flushed_to = 0  # last log frame that the flush in flight may refer to
         self._optimistic: dict[int, int] = {}  # transaction number -> last log frame before it began to stage
         self._transactions = 0
 
@@ -99,6 +100,7 @@ class Cache:
         view = self.current
         assert view.in_flight is None, "a flush is in flight already"
         view.in_flight, view.dirty = view.dirty, Overlay()
+        self._flushed_to = self._volume.written
         self._ticket += 1
         return Commit(self._ticket, *sorted_writes(view.in_flight.records))
 
@@ -106,7 +108,7 @@ class Cache:
         """The flush in flight was committed and can be read from the base."""
         self.current.in_flight = None
         self._extents.staged = 0
-        self._volume.settle(min(self._optimistic.values(), default=self._volume.written))
+        self._volume.settle(min([self._flushed_to, *self._optimistic.values()]))
 
     def flush_failed(self) -> None:
         """The flush in flight was not committed: its records are dirty again, beneath what came since."""
