@@ -32,7 +32,7 @@ class EngineMachine(FilesystemMachine):
     @initialize(missing=st.just(False))
     def begin(self, missing: bool) -> None:
         self.store = EngineStore()
-        self.start(Functions(store=self.store))
+        self.start(Functions(store=self.store), Model())
         self.store.system.sync()
         self.since_sync: States = []
         self.named: dict[int, Any] = {}

@@ -102,11 +102,12 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @initialize(missing=st.booleans())
     def begin(self, missing: bool) -> None:
-        self.start(Functions(missing))
+        self.start(Functions(missing), Model())
 
-    def start(self, real: Functions) -> None:
+    def start(self, real: Adapter, model: Adapter) -> None:
         """From a small tree, so that most steps find something to work on."""
-        self.real, self.model = real, Model()
+        self.real, self.model = real, model
+        self.open_now: set[tuple[int, int]] = set()
         for fs in (self.real, self.model):
             for path in ("a", "a/b", "a/b/c", "b", "b/a"):
                 fs.mkdir(path)
@@ -139,6 +140,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         real, model = outcome(lambda: call(self.real)), outcome(lambda: call(self.model))
         assert real[0] == model[0]
         if real[0] == "result":
+            self.open_now.add((real[1], model[1]))
             return real[1], model[1]
         assert real[1] == model[1]
         return 0, 0
@@ -267,8 +269,12 @@ class FilesystemMachine(RuleBasedStateMachine):
             if stat.S_ISREG(one.mode):
                 size = one.size
                 assert self.real.pread(handles[0], size, 0) == self.model.pread(handles[1], size, 0)
-            self.real.close(handles[0])
-            self.model.close(handles[1])
+            self._close(handles)
+
+    def _close(self, handles: tuple[int, int]) -> None:
+        self.open_now.remove(handles)
+        self.real.close(handles[0])
+        self.model.close(handles[1])
 
     @invariant()
     def agree(self) -> None:
@@ -285,6 +291,8 @@ class FilesystemMachine(RuleBasedStateMachine):
             self.both(lambda fs, path=path: {name: fs.getxattr(path, name) for name in fs.listxattr(path)})
             if stat.S_ISREG(found.mode):
                 self.both(lambda fs, path=path: fs.read(path))
+        for handles in sorted(self.open_now):
+            self._close(handles)
 
 
 TestFilesystem = FilesystemMachine.TestCase

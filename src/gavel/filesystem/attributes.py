@@ -48,7 +48,7 @@ def setattr(tx: Transaction, obj: int, changes: Changes) -> Inode:
     """
     pfs = tx.pfs
     if changes.size is not None:
-        inode = _resize(tx, obj, changes.size)
+        inode = data.truncate(tx, obj, changes.size)
     else:
         value = tx.get(records.inode(pfs, obj))
         if value is None:
@@ -75,13 +75,6 @@ def without_suidgid(mode: int) -> int:
     if not mode & (_SUID | _SGID) or stat.S_ISDIR(mode):
         return mode
     return mode & ~(_SUID | _SGID) if mode & _XGRP else mode & ~_SUID
-
-
-def _resize(tx: Transaction, obj: int, size: int) -> Inode:
-    inode = data.truncate(tx, obj, size)
-    if inode.xattrs:
-        xattr.drop_capability(tx, obj, inode)
-    return inode
 
 
 def _chown(tx: Transaction, obj: int, inode: Inode, uid: int | None, gid: int | None) -> None:
