@@ -26,6 +26,7 @@ _PRIVATE = b"gavel."
 _PLAIN = (b"security.", b"user.", b"trusted.")  # of these there are none where the inode counts none
 _FLUSHED = abi.SET_MTIME | abi.SET_CTIME  # what the kernel sends when it writes back the times it kept
 _HANDLE = 1 << 6
+_EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 
 class Attributes:
@@ -59,12 +60,12 @@ class Attributes:
         """SETATTR: any set of changes at once."""
         fields = abi.SETATTR_IN.unpack_from(body)
         valid = fields[0]
-        mtime = fields[6] * _NS + fields[9] if valid & abi.SET_MTIME else None
-        ctime = fields[7] * _NS + fields[10] if valid & abi.SET_CTIME else None
+        mtime = _moment(fields[6], fields[9]) if valid & abi.SET_MTIME else None
+        ctime = _moment(fields[7], fields[10]) if valid & abi.SET_CTIME else None
         if valid & ~_HANDLE == _FLUSHED:
             changes = Changes(mtime=mtime, ctime=ctime)
         else:
-            atime = fields[5] * _NS + fields[8] if valid & abi.SET_ATIME else None
+            atime = _moment(fields[5], fields[8]) if valid & abi.SET_ATIME else None
             now = time.time_ns()
             changes = Changes(
                 mode=fields[11] & 0o7777 if valid & abi.SET_MODE else None,
@@ -130,6 +131,12 @@ class Attributes:
         space = self._engine.space()
         total, free = space.total // BLOCK, space.free // BLOCK
         return abi.STATFS_OUT.pack(total, free, free, total, free, BLOCK, NAME_MAX, BLOCK, 0)
+
+
+def _moment(seconds: int, ns: int) -> int:
+    """A time in ns; what lies outside the years 1677 to 2262 is moved to their edge, as other filesystems do."""
+    moment = seconds * _NS + ns
+    return moment if _EARLIEST < moment < _LATEST else min(max(moment, _EARLIEST), _LATEST)
 
 
 def _pretend_capability() -> bytes:

@@ -80,7 +80,8 @@ class Names:
         """MKNOD: make anything but a directory or a symlink; also how regular files come to be (see table.py)."""
         mode, rdev, umask, _ = abi.MKNOD_IN.unpack_from(body)
         caller = Caller(header[4], header[5], umask)
-        return entry(*self._nodes.write(header[3], namespace.create, name_at(body, 16), mode, caller, rdev))
+        name = name_at(body, 16)
+        return entry(*self._nodes.write(header[3], namespace.create, name, mode & 0xFFFF, caller, rdev))
 
     def mkdir(self, header: Header, body: memoryview) -> Reply:
         """MKDIR."""

@@ -65,7 +65,7 @@ class Nodes:
         self.beginning = beginning
 
     def read(self, node: int, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an operation that only reads on the object of a node, in the node's state; raises KeyError as views."""
+        """Run an operation that only reads on the object of a node, in the node's state; raises as Views."""
         if node < FIRST:
             if self.at is None:
                 return self.engine.read(op, node, *args, **kwargs)

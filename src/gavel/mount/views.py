@@ -8,6 +8,7 @@ since the kernel wants a directory to have one place only.
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 from gavel.limits import OBJECT_ID_MAX
@@ -37,8 +38,11 @@ class Views:
         return len(self._views)
 
     def __getitem__(self, node: int) -> View:
-        """What a node stands for; raises KeyError for one the kernel cannot know."""
-        return self._views[node]
+        """What a node stands for; raises OSError ESTALE for one the kernel cannot know."""
+        view = self._views.get(node)
+        if view is None:
+            raise OSError(errno.ESTALE, "no such node")
+        return view
 
     def enter(self, view: View, parent: int, name: bytes, is_dir: bool) -> int:
         """The node of something the kernel has looked up, or is about to be told of; counts one lookup."""
