@@ -18,6 +18,7 @@ from gavel.filesystem.diff import diff
 from gavel.filesystem.log import log
 from gavel.filesystem.namespace import EXCHANGE
 from gavel.keys import records
+from tests.unit.filesystem.engine_scenario import EngineScenario
 from tests.unit.filesystem.scenario import Scenario
 
 NAMES = ("a", "b", "c")
@@ -40,9 +41,11 @@ SIZES = st.sampled_from([1, 20, 256])
 SOAK = "GAVEL_SOAK" in os.environ
 
 
-def worked_on(steps: list[tuple[object, ...]], reap: bool) -> tuple[Scenario, list[int]]:
-    fs = Scenario(reap=reap)
-    fs.do(lambda tx: tx.put(records.counter(0, records.OBJECTS), (1 << 32).to_bytes(8, "big")))
+def worked_on(steps: list[tuple[object, ...]], reap: bool, real: bool = False) -> tuple[Scenario, list[int]]:
+    """A tree with a past: kept by the engine on a volume, or by a list of versions."""
+    fs = EngineScenario(reap=reap) if real else Scenario(reap=reap)
+    if not real:
+        fs.do(lambda tx: tx.put(records.counter(0, records.OBJECTS), (1 << 32).to_bytes(8, "big")))
     tids = [fs.last_tid]
     for name, *args in steps:
         try:
@@ -79,11 +82,11 @@ def sliced(size: int) -> Iterator[None]:
 
 
 @settings(max_examples=3000 if SOAK else 60, deadline=None)
-@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), st.booleans(), SIZES)
+@given(st.lists(STEPS, min_size=5, max_size=30), st.integers(0, 30), st.booleans(), SIZES, st.booleans())
 def test_the_whole_tree_goes_back_to_any_moment(
-    steps: list[tuple[object, ...]], back: int, reap: bool, size: int
+    steps: list[tuple[object, ...]], back: int, reap: bool, size: int, real: bool
 ) -> None:
-    fs, tids = worked_on(steps, reap)
+    fs, tids = worked_on(steps, reap, real)
     assert sound(fs)
     to, last = tids[max(0, len(tids) - 1 - back)], fs.last_tid
     assert undone(fs, "/", to, size)

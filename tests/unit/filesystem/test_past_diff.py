@@ -1,15 +1,17 @@
 import errno
+from typing import cast
 
 import pytest
 
 from gavel.filesystem.diff import diff
 from gavel.filesystem.namespace import EXCHANGE
+from tests.unit.filesystem.engine_scenario import EngineScenario
 from tests.unit.filesystem.scenario import Scenario
 
 
-@pytest.fixture
-def fs() -> Scenario:
-    fs = Scenario()
+@pytest.fixture(params=[Scenario, EngineScenario])
+def fs(request: pytest.FixtureRequest) -> Scenario:
+    fs = cast(Scenario, request.param())
     fs.mkdir("/d")
     fs.mkdir("/d/sub")
     fs.write("/d/f", b"f" * 1000)

@@ -1,16 +1,18 @@
 import errno
+from typing import cast
 
 import pytest
 
 from gavel.filesystem import data, namespace
 from gavel.filesystem.file_history import file_history, holders, object_history
 from gavel.filesystem.namespace import EXCHANGE
+from tests.unit.filesystem.engine_scenario import EngineScenario
 from tests.unit.filesystem.scenario import ME, Scenario
 
 
-@pytest.fixture
-def fs() -> Scenario:
-    return Scenario()
+@pytest.fixture(params=[Scenario, EngineScenario])
+def fs(request: pytest.FixtureRequest) -> Scenario:
+    return cast(Scenario, request.param())
 
 
 def told(fs: Scenario, path: str) -> list[tuple[int, str | None, str]]:

@@ -1,13 +1,16 @@
+from typing import cast
+
 import pytest
 
 from gavel.filesystem import log as log_module
 from gavel.filesystem.log import log
+from tests.unit.filesystem.engine_scenario import EngineScenario
 from tests.unit.filesystem.scenario import Scenario
 
 
-@pytest.fixture
-def fs() -> Scenario:
-    return Scenario(reap=True)
+@pytest.fixture(params=[Scenario, EngineScenario])
+def fs(request: pytest.FixtureRequest) -> Scenario:
+    return cast(Scenario, request.param())
 
 
 def told(fs: Scenario, tree: str = "/") -> list[tuple[int, list[str]]]:
@@ -64,7 +67,8 @@ def test_a_span_of_time(fs: Scenario) -> None:
     assert [entry.tid for entry in log(fs, 1, since=tids[3], until=tids[7])] == tids[4:8][::-1]
 
 
-def test_windows_are_bounded_and_lose_nothing(fs: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_are_bounded_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = Scenario()
     expected = [fs.write(f"/{number % 7}", b"x" * number) for number in range(1, 60)]
     fs.micros += 10**12
     expected.append(fs.write("/late", b""))
@@ -73,7 +77,8 @@ def test_windows_are_bounded_and_lose_nothing(fs: Scenario, monkeypatch: pytest.
         assert [entry.tid for entry in log(fs, 1)][:60] == expected[::-1]
 
 
-def test_not_below_the_horizon(fs: Scenario) -> None:
+def test_not_below_the_horizon() -> None:
+    fs = Scenario()
     tids = [fs.write("/f", bytes([number])) for number in range(10)]
     fs.horizon = tids[4]
     assert [entry.tid for entry in log(fs, 1)] == tids[:4:-1]
