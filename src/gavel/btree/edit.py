@@ -163,19 +163,49 @@ class Edit:
         keys, batch = node.keys, self.keys
         before, size = len(keys), node.size
         count = j - i
-        last = batch[j - 1]
-        first = bisect_left(keys, batch[i])
-        after = first if count == 1 else bisect_left(keys, last, first)
-        hit = after < before and keys[after] == last
-        plain = not self.removes or None not in self.values[i:j]
-        if plain and after == first and not hit:
-            self._splice(node, first, i, j)
-        elif plain and hit and after - first == count - 1 and (count == 1 or keys[first : after + 1] == batch[i:j]):
-            self._overwrite(node, first, i, j)
+        if count == 1:
+            self._one(node, batch[i], self.tids[i], self.values[i])
         else:
-            self._walk(node, first, i, j)
+            last = batch[j - 1]
+            first = bisect_left(keys, batch[i])
+            after = bisect_left(keys, last, first)
+            hit = after < before and keys[after] == last
+            plain = not self.removes or None not in self.values[i:j]
+            if plain and after == first and not hit:
+                self._splice(node, first, i, j)
+            elif plain and hit and after - first == count - 1 and keys[first : after + 1] == batch[i:j]:
+                self._overwrite(node, first, i, j)
+            else:
+                self._walk(node, first, i, j)
         self.tree.records += len(keys) - before
         self.tree.dirty_bytes += node.size - size
+
+    def _one(self, node: Node, key: bytes, tid: int, value: bytes | None) -> None:
+        """A single record, as most leaves get when a batch is spread over many."""
+        keys = node.keys
+        at = bisect_left(keys, key)
+        if at < len(keys) and keys[at] == key:
+            old, replaced = node.values[at], self.replaced
+            if old == value:
+                replaced.same.append(key)
+                return
+            replaced.keys.append(key)
+            replaced.tids.append(node.tids[at])
+            replaced.values.append(old)
+            if value is None:
+                del keys[at], node.tids[at], node.values[at]
+                node.size -= len(key) + len(old) + RECORD_OVERHEAD
+            else:
+                node.values[at] = value
+                node.tids[at] = tid
+                node.size += len(value) - len(old)
+        elif value is not None:
+            keys.insert(at, key)
+            node.tids.insert(at, tid)
+            node.values.insert(at, value)
+            node.size += len(key) + len(value) + RECORD_OVERHEAD
+            hot = node.hot
+            node.hot = at + 1 if hot in (at, -at - 2) else -at - 3
 
     def _splice(self, node: Node, at: int, i: int, j: int) -> None:
         """Fresh keys that go between two neighbours."""
@@ -209,7 +239,8 @@ class Edit:
         """The general case, key by key."""
         keys, tids, values = node.keys, node.tids, node.values
         replaced = self.replaced
-        count, size = len(keys), node.size
+        before = count = len(keys)
+        size = node.size
         for key, tid, value in zip(self.keys[i:j], self.tids[i:j], self.values[i:j], strict=True):
             at = bisect_left(keys, key, at)
             if at < count and keys[at] == key:
@@ -235,3 +266,7 @@ class Edit:
                 count += 1
                 size += len(key) + len(value) + RECORD_OVERHEAD
         node.size = size
+        if count > before and keys[-1] is self.keys[j - 1]:
+            node.hot = count if node.hot in (before, -before - 2) else -count - 2
+        elif count != before:
+            node.hot = -1

@@ -63,7 +63,7 @@ class Node:
         self.level = level
         self.address = address
         self.edition = edition
-        self.size = 0  # bytes when encoded, or a few more: size_of()
+        self.size = 0  # bytes when encoded, within a few for each record
         self.hot = -1  # where the last fresh keys of a sequence ended; -2 - that, if they may become one; -1 is unknown
         self.used = False  # was asked for since the cache last looked
         self.superseded = False  # dirty when frozen, replaced in the live tree before it was written
@@ -129,6 +129,6 @@ def decode(node: Node, payload: bytes) -> None:
         raise Damaged("B-tree node", node.address, f"level {level}", f"level {found}")
     node.keys, node.tids = keys, tids
     node.values = [Node(level - 1, address) for address in values] if level else values  # type: ignore[arg-type]
-    node.size = size_of(node)
+    node.size = len(payload)
     node.used = False
     node.hot = -1

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from gavel.btree.node import Node, NodeStore, decode
+from gavel.btree.node import HEIGHT_MAX, Node, NodeStore, decode
 
 
 class Pool:
@@ -34,9 +34,12 @@ class Pool:
 
     def load(self, node: Node) -> list[bytes]:
         """Bring a node's content into memory; returns its keys. Raises Damaged."""
-        decode(node, self.store.load_node(node.address))
+        payload = self.store.load_node(node.address)
+        self._make_room(len(payload))
+        decode(node, payload)
         self.loads += 1
-        self.admit(node)
+        self._clean[node] = None
+        self.bytes += node.size
         return node.keys
 
     def pin(self, node: Node) -> None:
@@ -45,7 +48,7 @@ class Pool:
         self.loads += 1
 
     def admit(self, node: Node) -> None:
-        """Take a node with address and content into the pool, after making room for it."""
+        """Take a node that has just been written into the pool, after making room for it."""
         self._make_room(node.size)
         self._clean[node] = None
         self.bytes += node.size
@@ -58,7 +61,7 @@ class Pool:
 
     def _make_room(self, size: int) -> None:
         clean = self._clean
-        for _ in range(3 * len(clean)):  # each is met at most thrice: used, below it something used, gone
+        for _ in range(HEIGHT_MAX * len(clean)):  # each round takes at least the lowest that it finds
             if self.bytes + size <= self.limit or not clean:
                 return
             node = clean.popitem(last=False)[0]

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from struct import Struct
 from typing import Protocol
 
 from gavel.keys.records import DATA
 from gavel.limits import BIG_BLOCK
 from gavel.media.extents import RECORD_SIZE, reference
 
-_PFS = Struct(">H")
-_PFS_MAX = 2**16 - 1
+_DATA, _PAST_DATA = bytes((DATA,)), bytes((DATA + 1,))
 
 
 class Ledger(Protocol):
@@ -32,8 +30,8 @@ def data_runs(keys: Sequence[bytes]) -> list[tuple[int, int]]:
     at = 0
     while at < len(keys):
         pfs = keys[at][:2]
-        first = bisect_left(keys, pfs + bytes((DATA,)), at)
-        last = bisect_left(keys, pfs + bytes((DATA + 1,)), first)
+        first = bisect_left(keys, pfs + _DATA, at)
+        last = bisect_left(keys, pfs + _PAST_DATA, first)
         if first < last:
             runs.append((first, last))
         at = bisect_left(keys, pfs + b"\xff\xff", last)
@@ -55,6 +53,8 @@ def live_bytes(values: Sequence[bytes | None]) -> dict[int, int]:
 
 def count_live(ledger: Ledger, keys: list[bytes], values: list[bytes | None], same: list[bytes]) -> None:
     """Tell the ledger what the fresh versions of a transaction refer to; `same` keys got no fresh version."""
+    if keys and keys[-1][2:3] < _DATA and keys[0][:2] == keys[-1][:2]:
+        return  # one pseudo-filesystem, nothing as far up as data
     for first, last in data_runs(keys):
         run: Sequence[bytes | None] = values[first:last]
         if same:

@@ -14,7 +14,7 @@ def problems(current: BTree, past: BTree, last_tid: Callable[[], int], deep: boo
     """All that is wrong; "" between pieces of work, where the trees may be edited."""
     for name, tree in (("current", current), ("past", past)):
         for problem in check_tree(tree, loaded_only=not deep):
-            yield f"{name}: {problem}"
+            yield f"{name}: {problem}" if problem else ""
         yield ""
     if not deep:
         return

@@ -1,0 +1,234 @@
+"""The history room alone, over a real volume on a real file: records in, records out, now and as of then.
+
+Figures stand beside the same work on a plain dict (which keeps no order, no past and nothing on a disk) or on a
+sorted list, measured in the same run. Writing includes the checkpoints that are due, with their syncs; the log of a
+transaction is not part of it. `python -m benchmarks.history [--large]`.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+import tempfile
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.measure import Row, table, timed
+from gavel.history.history import History
+from gavel.history.versions import Step
+from gavel.keys.records import DATA, ENTRIES, INODES
+from gavel.limits import OVERLAY_RECORDS, REPLAY_RECORDS_MAX
+from gavel.media.volume import Volume
+from gavel.runtime.file_device import FileDevice
+
+VALUE = 100  # bytes
+KINDS = {INODES: 1, ENTRIES: 2, DATA: 4}  # locality to record type
+
+
+def key_of(locality: int, number: int) -> bytes:
+    """A key of the common shape: 12 bytes of head, 8 of subkey."""
+    return b"\0\0%c%b%c%b" % (locality, (7).to_bytes(8, "big"), KINDS[locality], number.to_bytes(8, "big"))
+
+
+class Bench:
+    """A history and the tid of its next transaction."""
+
+    def __init__(self, device: FileDevice) -> None:
+        self.device = device
+        Volume.format(device, identity=bytes(16), salt=1, label="bench", created_tid=1)
+        self.volume = Volume.open(device)
+        for _ in self.volume.replay():
+            pass
+        self.history = History(self.volume)
+        self.tid = 1000 << 8
+        self.records = 0
+
+    def apply(self, keys: list[bytes], values: list[bytes | None]) -> None:
+        """One transaction, and a checkpoint when it is due."""
+        self.tid += 256
+        self.history.apply(self.tid, keys, values)
+        self.records += len(keys)
+        if self.records >= REPLAY_RECORDS_MAX:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write what is dirty."""
+        self.records = 0
+        for step in self.history.checkpoint():
+            if step is Step.SYNC:
+                self.volume.flush()
+                self.device.sync()
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A history on a sparse file that goes away again."""
+    with tempfile.TemporaryDirectory(prefix="gavel-bench-") as directory:
+        device = FileDevice(str(Path(directory, "volume")), create_size=16 << 30)
+        try:
+            yield Bench(device)
+        finally:
+            device.close()
+
+
+def resident() -> float:
+    """MiB of this process that are in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def run(large: bool) -> list[Row]:
+    """All of it; `large` is what the targets speak of."""
+    count = 1_000_000 if large else 2_000
+    return [*current(count), *batches(count), *as_of(count), *scans(3 * count)]
+
+
+def current(count: int) -> list[Row]:
+    """Gets and puts of single records among `count`, in random order, against a dict."""
+    rng = random.Random(1)
+    keys = [key_of(INODES, number) for number in range(count)]
+    value = rng.randbytes(VALUE)
+    plain: dict[bytes, bytes] = {}
+    rows = []
+    with bench() as b:
+        rng.shuffle(keys)
+
+        def load() -> None:
+            for at in range(0, count, OVERLAY_RECORDS):
+                batch = sorted(keys[at : at + OVERLAY_RECORDS])
+                b.apply(batch, [value] * len(batch))
+
+        def load_plain() -> None:
+            for key in keys:
+                plain[key] = value
+
+        rows.append(_rate("put, random keys in batches", count, timed(load), timed(load_plain), "≥ 100,000"))
+        b.checkpoint()
+        some = [rng.choice(keys) for _ in range(min(count, 200_000))]
+        absent = [key[:-1] + b"\xff\xff" for key in some]
+        get, find = b.history.get, plain.get
+
+        def ask(wanted: list[bytes]) -> float:
+            return timed(lambda: [get(key) for key in wanted])
+
+        def ask_plain(wanted: list[bytes]) -> float:
+            return timed(lambda: [find(key) for key in wanted])
+
+        ask(some)
+        rows.append(_rate("get, random", len(some), ask(some), ask_plain(some), "≥ 150,000"))
+        rows.append(_rate("get of what is not there", len(some), ask(absent), ask_plain(absent), "≥ 150,000"))
+        near = sorted(keys)[: min(count, 50_000)]
+        rng.shuffle(near)
+        ask(near)
+        rows.append(_rate("get, random within 50,000", len(near), ask(near), ask_plain(near), "≥ 350,000"))
+        fresh = [key_of(ENTRIES, number) for number in range(min(count, 100_000))]
+
+        def put(wanted: list[bytes]) -> float:
+            return timed(lambda: [b.apply([key], [value]) for key in wanted])
+
+        def put_plain(wanted: list[bytes]) -> float:
+            return timed(lambda: [plain.__setitem__(key, value) for key in wanted])
+
+        rows.append(_rate("put one by one, ascending", len(fresh), put(fresh), put_plain(fresh), "≥ 100,000"))
+        others = [key_of(ENTRIES, rng.randrange(2**63)) for _ in range(min(count, 100_000))]
+        rows.append(_rate("put one by one, random", len(others), put(others), put_plain(others), "≥ 100,000"))
+    return rows
+
+
+def batches(count: int) -> list[Row]:
+    """What flushes apply: sorted batches of fresh and overwritten records in three localities; a sorted list beside."""
+    rng = random.Random(2)
+    files = OVERLAY_RECORDS // 4
+    work: list[tuple[list[bytes], list[bytes | None]]] = []
+    for first in range(0, count // 4, files):
+        writes: dict[bytes, bytes | None] = {}
+        for number in range(first, first + files):
+            writes[key_of(INODES, number)] = rng.randbytes(60)
+            writes[key_of(ENTRIES, rng.randrange(2**63))] = rng.randbytes(12)
+            writes[key_of(DATA, number)] = b"\0" + rng.randbytes(50)
+            writes[key_of(INODES, rng.randrange(number + 1))] = rng.randbytes(60)
+        batch = sorted(writes)
+        work.append((batch, [writes[key] for key in batch]))
+    records = sum(len(batch) for batch, _ in work)
+    with bench() as b:
+        ours = timed(lambda: [b.apply(batch, values) for batch, values in work])
+    keys: list[bytes] = []
+    held: dict[bytes, bytes | None] = {}
+
+    def listed() -> None:
+        for batch, values in work:
+            held.update(zip(batch, values, strict=True))
+            keys.extend(batch)
+            keys.sort()
+
+    return [_rate("apply of batches, mixed", records, ours, timed(listed), "≥ 330,000", "sorted list")]
+
+
+def as_of(count: int) -> list[Row]:
+    """As-of gets of a key with `count` versions against one with ten, both in the midst of other records."""
+    rng = random.Random(3)
+    with bench() as b:
+        many, few = key_of(INODES, 500), key_of(INODES, 600)
+        others = [key_of(INODES, number) for number in range(1000) if number not in (500, 600)]
+        first = b.tid
+        for at in range(count):
+            if at % (count // 10) == 0:
+                batch = sorted([*others, many, few])
+            else:
+                batch = [many]
+            b.apply(batch, [b"%d" % at] * len(batch))
+        b.checkpoint()
+        last = b.tid
+        moments = [rng.randrange(first, last) for _ in range(2000)]
+        get_at = b.history.get_at
+
+        def ask(key: bytes) -> float:
+            return min(timed(lambda: [get_at(key, at) for at in moments]) for _ in range(7))
+
+        ours, theirs = ask(many), ask(few)
+        micros = 1e6 / len(moments)
+        work = f"as-of get, {count:,} versions"
+        return [Row(work, "µs", ours * micros, "10 versions", theirs * micros, ours / theirs, "≤ 1.3")]
+
+
+def scans(count: int) -> list[Row]:
+    """One scan over everything, now and as of then; what memory grows by; against a walk over a sorted list."""
+    with bench() as b:
+        listed: list[tuple[bytes, bytes]] = []
+        for first in range(0, count, OVERLAY_RECORDS):
+            batch = [key_of(INODES, number) for number in range(first, min(first + OVERLAY_RECORDS, count))]
+            b.apply(batch, [b"%100d" % first] * len(batch))
+        then = b.tid
+        b.checkpoint()
+        b.apply([key_of(INODES, 0)], [None])
+        before = resident()
+        lo, hi = key_of(INODES, 0), key_of(DATA, 0)
+        found = [0, 0]
+
+        def walk() -> None:
+            found[0] = sum(1 for _ in b.history.scan(lo, hi))
+
+        def walk_then() -> None:
+            found[1] = sum(1 for _ in b.history.scan_at(lo, hi, then))
+
+        now, past = timed(walk), timed(walk_then)
+        grown = resident() - before
+        assert found == [count - 1, count]
+        listed = [(key_of(INODES, number), b"") for number in range(count)]
+        beside = timed(lambda: sum(1 for _ in listed[bisect_left(listed, (lo, b"")) :]))
+        return [
+            _rate(f"scan of {count:,} records", count, now, beside, "", "sorted list"),
+            _rate(f"as-of scan of {count:,} records", count, past, beside, "", "sorted list"),
+            Row("memory that these scans added", "MiB", grown, "", 0, 0, "≤ 200"),
+        ]
+
+
+def _rate(work: str, count: int, ours: float, theirs: float, target: str, against: str = "dict") -> Row:
+    return Row(work, "/s", count / ours, against, count / theirs, theirs / ours, target)
+
+
+if __name__ == "__main__":
+    print(table(run("--large" in sys.argv)))
