@@ -190,7 +190,7 @@ def undo(
     if not dry_run and len(actions) > _PATHS_SHOWN:
         output.say(f"and {len(actions) - _PATHS_SHOWN} more")
     shown, back = result["path"], f"{output.moment(result['to_time'])} ({result['to_tid']})"
-    if dry_run:
+    if dry_run and actions:
         output.say(f"{output.count(len(actions), 'change')} would bring {shown} back to {back}")
     elif actions:
         output.say(f"{shown} is as of {back} again; --to {result['before_tid']} takes that back")

@@ -120,7 +120,9 @@ def check(
         output.print_json({"problems": problems, **result})
     elif problems:
         output.table(("where", "what is wrong"), [(one["where"], one["problem"]) for one in problems])
-        output.say(f"{output.count(len(problems), 'problem')}; `gavel history` and `gavel undo` reach states that are not damaged")
+        output.say(
+            f"{output.count(len(problems), 'problem')}; `gavel history` and `gavel undo` reach states that are not damaged"
+        )
     else:
         how = "every node and extent was read" if deep else "use --deep to read every node and extent"
         output.say(f"all is well ({how})")

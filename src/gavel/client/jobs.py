@@ -196,7 +196,7 @@ def undo(present: Present, raw: bytes, to: When | None, dry_run: bool) -> Genera
     at = None if to is None else tid_of(engine, to)
     with engine.turn:
         tid_of(engine, "")
-        plan = undos.plan(engine.history, raw, at)
+        plan = undos.plan(engine.history, b"/" + raw, at)
     total, done = len(plan.actions), 0
     if not dry_run and total:
         work = restore.slices(engine.history, plan)

@@ -13,7 +13,10 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Mounted(NamedTuple):
-    """One line of mountinfo. `device` is "major:minor", `source` what was mounted (here: the volume's path)."""
+    """One line of mountinfo. `device` is "major:minor", `source` what was mounted (here: the volume's path).
+
+    `root` is the directory of the filesystem that is seen here: not "/" in a bind mount of a part of it.
+    """
 
     number: int
     device: str
@@ -21,6 +24,7 @@ class Mounted(NamedTuple):
     type: str
     source: str
     options: str
+    root: str = "/"
 
 
 def listing() -> list[Mounted]:
@@ -62,7 +66,8 @@ def _parse(line: str) -> Mounted:
     fields = line.split(" ")
     tail = fields.index("-", 6)
     number, device, directory, options = int(fields[0]), fields[2], fields[4], fields[5]
-    return Mounted(number, device, _plain(directory), fields[tail + 1], _plain(fields[tail + 2]), options)
+    kind, source = fields[tail + 1], _plain(fields[tail + 2])
+    return Mounted(number, device, _plain(directory), kind, source, options, _plain(fields[3]))
 
 
 def _plain(text: str) -> str:

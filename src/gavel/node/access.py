@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from typing import NamedTuple, Protocol
 
 from gavel.errors import BadRequest, NotAVolume
+from gavel.mount import mounted
 from gavel.node import protocol
 from gavel.node.protocol import Json
 
@@ -78,8 +79,7 @@ def locate(argument: str, *, prefer_volume: bool = False) -> Target:
 def _volume(path: str, inner: str) -> Target:
     from gavel.node import places
 
-    process = places.process_of(path)
-    if process is not None:
+    for process in places.processes_of(path):
         return Mounted(process.socket, process.directory, inner)
     return Offline(path, inner)
 
@@ -113,13 +113,16 @@ def find_mount(argument: str) -> Mounted | None:
         there, name = os.path.split(there)
         missing.append(name)
     real = os.path.realpath(there) if missing else _real_parent(there)
-    answer = _socket_of(there if os.path.isdir(there) else os.path.dirname(there))
-    if answer is None:
+    holding = mounted.holding(real)
+    if holding is None:
         return None
-    directory, root = _mount_point(real)
-    inner = os.path.relpath(real, directory)
-    parts = [root.strip("/"), "" if inner == "." else inner, *reversed(missing)]
-    return Mounted(answer, directory, "/" + "/".join(part for part in parts if part))
+    answer = _socket_of(holding.directory)
+    if answer is None:
+        where = holding.directory
+        raise BadRequest(f"the process behind {where} is gone; `gavel umount {where}`, then mount again")
+    inner = os.path.relpath(real, holding.directory)
+    parts = [holding.root.strip("/"), "" if inner == "." else inner, *reversed(missing)]
+    return Mounted(answer, holding.directory, "/" + "/".join(part for part in parts if part))
 
 
 def _real_parent(path: str) -> str:
@@ -132,24 +135,6 @@ def _socket_of(directory: str) -> str | None:
         return os.fsdecode(os.getxattr(directory, SOCKET_XATTR))
     except OSError:
         return None
-
-
-def _mount_point(path: str) -> tuple[str, str]:
-    """The mount point above a path, and which directory of its filesystem is mounted there (bind mounts)."""
-    best, root = "/", "/"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            fields = line.split(" ")
-            point = _unescaped(fields[4])
-            if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-                best, root = point, _unescaped(fields[3])
-    return best, root
-
-
-def _unescaped(field: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, char)
-    return field
 
 
 def connect(target: Target, *, writing: bool = False) -> Session:

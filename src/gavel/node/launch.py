@@ -1,7 +1,7 @@
 """The process behind a mount: starting it, telling when it is ready, and ending it in order.
 
 In the background it is a process of its own (`python -m gavel.node`), in a session of its own, whose log lies in the
-runtime directory. It reports over a pipe: one JSON line, {"ready": ...} or {"error": ...}; so `gavel mount` returns
+runtime directory as long as it lives, and a week longer if it ended badly. It reports over a pipe: one JSON line, {"ready": ...} or {"error": ...}; so `gavel mount` returns
 when the mount answers, and says itself what went wrong if it does not. SIGTERM and SIGINT unmount cleanly.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gavel.errors import BadRequest
 from gavel.keys import tid as tids
+from gavel.mount import mounted
 from gavel.node import places, protocol
 from gavel.node.protocol import Json
 
@@ -43,6 +44,7 @@ def mount_in_background(options: Options) -> Json:
 
     Raises what kept it from mounting, as protocol.Refused.
     """
+    check_free(options.directory)
     reading, writing = os.pipe()
     command = [sys.executable, "-P", "-m", "gavel.node", options.volume, options.directory]
     command += ["--read-only"] * options.read_only + ["--allow-other"] * options.allow_other
@@ -81,8 +83,21 @@ def mount_in_background(options: Options) -> Json:
     return ready
 
 
+def check_free(directory: str) -> None:
+    """Refuse to mount over a mount of ours, which would hide it; a dead one is no hindrance."""
+    there = mounted.at(directory)
+    if there is None or there.type != mounted.FILESYSTEM_TYPE:
+        return
+    try:
+        os.stat(directory)
+    except OSError:
+        return
+    raise BadRequest(f"{there.source} is mounted on {directory} already; unmount it first, or choose another directory")
+
+
 def mount_here(options: Options) -> None:
     """Mount and serve in this process until unmounted; logs to stderr. Raises what kept it from mounting."""
+    check_free(options.directory)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _run(options, lambda ready: log.info("mounted %s on %s", ready["volume"], ready["directory"]))
 
@@ -102,15 +117,18 @@ def serve(options: Options, ready_fd: int) -> int:
         told = True
         tell({"ready": message})
 
+    log_file = places.place(os.getpid()).log
     try:
-        _log_to(places.place(os.getpid()).log)
+        _log_to(log_file)
         _run(options, ready)
     except Exception as problem:  # reported to whoever started us, or to the log
         if told:
             log.exception("the mount ended badly")
         else:
             tell({"error": protocol.error_of(problem)})
+            log_file.unlink(missing_ok=True)
         return 1
+    log_file.unlink(missing_ok=True)  # all went well: nobody will ask
     return 0
 
 

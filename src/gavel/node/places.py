@@ -121,13 +121,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def process_of(volume: str) -> Running | None:
-    """The process that has this volume mounted, if one of this user has."""
+def processes_of(volume: str) -> list[Running]:
+    """The processes that have this volume mounted: one, or several that only read."""
     try:
         wanted = identity_of(volume)
     except OSError:
-        return None
-    for one in running():
-        if (one.device, one.inode) == wanted:
-            return one
-    return None
+        return []
+    return [one for one in running() if (one.device, one.inode) == wanted]

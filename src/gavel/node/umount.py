@@ -50,9 +50,11 @@ def _directory(argument: str) -> str:
         if there.type == mounted.FILESYSTEM_TYPE:
             return there.directory
         raise BadRequest(f"{argument} is a mount of {there.type}, not of GavelFS; use umount")
-    process = places.process_of(argument) if os.path.exists(argument) else None
-    if process is not None:
-        return process.directory
+    found = places.processes_of(argument)
+    if len(found) > 1:
+        raise BadRequest(f"{argument} is mounted at {', '.join(one.directory for one in found)}; say which")
+    if found:
+        return found[0].directory
     inside = mounted.holding(argument)
     if inside is not None:
         raise BadRequest(f"{argument} is inside the mount at {inside.directory}; give that directory")
