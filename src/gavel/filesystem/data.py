@@ -19,7 +19,7 @@ from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
 from gavel.filesystem.inode import Inode
 from gavel.keys import records
-from gavel.limits import COPY_RECORDS_MAX, FILE_SIZE_MAX, INLINE_MAX, MIB
+from gavel.limits import COPY_RECORDS_MAX, EXTENT_MAX, FILE_SIZE_MAX, INLINE_MAX, MIB
 from gavel.media import extents
 from gavel.media.extents import Extent
 from gavel.transaction.transaction import Transaction
@@ -45,6 +45,14 @@ def read(tx: Transaction, obj: int, offset: int, size: int) -> list[Buffer]:
     if offset < 0 or size < 0:
         raise failure(errno.EINVAL)
     end = min(offset + size, file.size)
+    if offset < end:
+        # What was written in one go ends at a border of EXTENT_MAX or at the end of the file: where a read lies in
+        # such a record, a get finds it at a third of what a scan costs.
+        border = min(offset - offset % EXTENT_MAX + EXTENT_MAX, file.size)
+        if end <= border:
+            value = tx.get(records.extent(tx.pfs, obj, border))
+            if value is not None and (start := border - extents.view_size(value)) <= offset:
+                return [_shown(tx, value, offset - start, end - start)]
     parts: list[Buffer] = []
     lacking: list[Extent] = []
     at = offset

@@ -66,6 +66,15 @@ def test_whole_extents_are_read_without_a_copy(tx: Transaction) -> None:
     assert part.obj is view.stored[0]
 
 
+def test_a_read_inside_one_whole_extent_needs_no_scan(tx: Transaction, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.write(tx, FILE, 0, bytes(range(256)) * 2048)
+    data.write(tx, OTHER, 0, b"short")
+    monkeypatch.setattr(Transaction, "scan", lambda *_: pytest.fail("scanned"))
+    assert content(tx, FILE, EXTENT_MAX + 10, 100) == bytes(range(10, 110))
+    assert content(tx, FILE, EXTENT_MAX, EXTENT_MAX) == bytes(range(256)) * 512
+    assert content(tx, OTHER, 1, 100) == b"hort"
+
+
 def test_append_needs_no_scan(tx: Transaction, monkeypatch: pytest.MonkeyPatch) -> None:
     data.write(tx, FILE, 0, b"x" * 4096)
     monkeypatch.setattr(Transaction, "scan", lambda *_: pytest.fail("scanned"))
