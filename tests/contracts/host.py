@@ -24,6 +24,11 @@ def _checked(result: int) -> int:
     return result
 
 
+def fallocate(handle: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2), which Python has without its mode."""
+    _checked(_libc.fallocate(handle, mode, ctypes.c_long(offset), ctypes.c_long(length)))
+
+
 class Host:
     """System calls in a directory. `pause` is how long the clock of its timestamps takes to move on."""
 

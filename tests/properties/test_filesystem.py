@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from tests.contracts.adapter import Adapter, Status
 from tests.contracts.functions import Functions
@@ -100,12 +100,12 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     opened: Bundle[tuple[int, int]] = Bundle("opened")
 
-    @initialize(missing=st.booleans())
-    def begin(self, missing: bool) -> None:
-        self.start(Functions(missing), Model())
+    @initialize(target=opened, missing=st.booleans())
+    def begin(self, missing: bool) -> tuple[int, int]:
+        return self.start(Functions(missing), Model())
 
-    def start(self, real: Adapter, model: Adapter) -> None:
-        """From a small tree, so that most steps find something to work on."""
+    def start(self, real: Adapter, model: Adapter) -> tuple[int, int]:
+        """From a small tree and an open file, so that most steps find something to work on."""
         self.real, self.model = real, model
         self.open_now: set[tuple[int, int]] = set()
         for fs in (self.real, self.model):
@@ -116,6 +116,7 @@ class FilesystemMachine(RuleBasedStateMachine):
             fs.link("a/a", "a/b/b")
             fs.symlink("../a", "b/c")
         self.trees = tree(self.real), tree(self.model)
+        return self.both_open(lambda fs: fs.open("b/b", os.O_RDWR))
 
     def at(self, path: Path) -> str:
         """The path that is meant, as things are now."""
@@ -135,15 +136,15 @@ class FilesystemMachine(RuleBasedStateMachine):
         assert real == model
         return real[1]
 
-    def both_open(self, call: Callable[[Adapter], int]) -> tuple[int, int]:
-        """As both, for what returns a handle; the numbers of the handles are each side's own, None for a failure."""
+    def both_open(self, call: Callable[[Adapter], int]) -> Any:
+        """As both, for what returns a handle: the handles of the two sides, or nothing for the bundle."""
         real, model = outcome(lambda: call(self.real)), outcome(lambda: call(self.model))
         assert real[0] == model[0]
         if real[0] == "result":
             self.open_now.add((real[1], model[1]))
             return real[1], model[1]
         assert real[1] == model[1]
-        return 0, 0
+        return multiple()
 
     # Names.
 
@@ -239,37 +240,38 @@ class FilesystemMachine(RuleBasedStateMachine):
     # Open files.
 
     @rule(target=opened, path=fresh, flags=st.sampled_from([0, os.O_CREAT, os.O_CREAT | os.O_EXCL, os.O_TRUNC]))
-    def open(self, path: Path, flags: int) -> tuple[int, int]:
+    def open(self, path: Path, flags: int) -> Any:
         at = self.at(path)
         return self.both_open(lambda fs: fs.open(at, os.O_RDWR | flags))
 
     @rule(target=opened, path=paths, mode=st.integers(0, 0o777))
-    def tmpfile(self, path: Path, mode: int) -> tuple[int, int]:
+    def tmpfile(self, path: Path, mode: int) -> Any:
         at = self.at(path)
         return self.both_open(lambda fs: fs.tmpfile(at, mode))
 
     @rule(handles=opened, data=content, offset=st.integers(0, 1000))
     def pwrite(self, handles: tuple[int, int], data: bytes, offset: int) -> None:
-        if handles[0] and stat.S_ISREG(self.real.fstat(handles[0]).mode):
+        if handles in self.open_now and stat.S_ISREG(self.real.fstat(handles[0]).mode):
             self.real.pwrite(handles[0], data, offset)
             self.model.pwrite(handles[1], data, offset)
 
     @rule(handles=opened, path=fresh)
     def flink(self, handles: tuple[int, int], path: Path) -> None:
         at = self.at(path)
-        if handles[0]:
+        if handles in self.open_now:
             mine = {id(self.real): handles[0], id(self.model): handles[1]}
             self.both(lambda fs: fs.flink(mine[id(fs)], at))
 
     @rule(handles=consumes(opened))
     def close(self, handles: tuple[int, int]) -> None:
-        if handles[0]:
-            one, other = self.real.fstat(handles[0]), self.model.fstat(handles[1])
-            assert one[1:7] == other[1:7]
-            if stat.S_ISREG(one.mode):
-                size = one.size
-                assert self.real.pread(handles[0], size, 0) == self.model.pread(handles[1], size, 0)
-            self._close(handles)
+        if handles not in self.open_now:
+            return
+        one, other = self.real.fstat(handles[0]), self.model.fstat(handles[1])
+        assert one[1:7] == other[1:7]
+        if stat.S_ISREG(one.mode):
+            size = one.size
+            assert self.real.pread(handles[0], size, 0) == self.model.pread(handles[1], size, 0)
+        self._close(handles)
 
     def _close(self, handles: tuple[int, int]) -> None:
         self.open_now.remove(handles)
