@@ -82,9 +82,9 @@ def info(path: Annotated[Path, typer.Argument(help="A volume or a path in a moun
         ("identity", found["identity"]),
         ("mounted", mounted + (" (read-only)" if found["mounted"] and found["read_only"] else "")),
         ("size", output.size(found["size"])),
-        ("live and history", f"{output.size(found['live'])} of file data and records that can still be read"),
-        ("in the log", output.size(found["log"])),
-        ("in trees", output.size(found["trees"])),
+        ("live", f"{output.size(found['live'])} of file data in the present"),
+        ("history", f"{output.size(found['history'])} of file data that only the past has"),
+        ("used", f"{output.size(found['log'])} by the log with all data, {output.size(found['trees'])} by trees"),
         ("free", output.size(found["free"])),
         ("made", f"{output.moment(found['created_time'])}  {found['created_tid']}"),
         ("last change", f"{output.moment(found['last_time'])}  {found['last_tid']}"),
@@ -121,7 +121,7 @@ def check(
     elif problems:
         output.table(("where", "what is wrong"), [(one["where"], one["problem"]) for one in problems])
         output.say(
-            f"{output.count(len(problems), 'problem')}; `gavel history` and `gavel undo` reach states that are not damaged"
+            f"{output.count(len(problems), 'problem')}; `gavel history` shows states to go back to with `gavel undo`"
         )
     else:
         how = "every node and extent was read" if deep else "use --deep to read every node and extent"

@@ -486,7 +486,7 @@ class AsyncFs(AsyncTree):
 
     async def info(self) -> Info:
         """See Fs.info."""
-        return self._fs.info()
+        return await drive(self._fs.info_job(), None)
 
     async def statvfs(self, path: AnyPath = "/") -> StatVfs:
         """See Fs.statvfs."""

@@ -109,6 +109,11 @@ class Fs(Tree):
         """The tid that a WHEN names; raises BadWhen."""
         return jobs.tid_of(self._engine, when)
 
+    @property
+    def last_tid(self) -> int:
+        """The tid of the newest transaction; what is not flushed yet has none."""
+        return self._engine.replica.last_tid
+
     def _at(self, when: str) -> Runner:
         return self._present.at(when)
 
@@ -240,9 +245,12 @@ class Fs(Tree):
         return jobs.check(self._present, deep)
 
     def info(self) -> Info:
-        """What the volume is and how full."""
-        with self._engine.turn:
-            return jobs.info(self._engine)
+        """What the volume is and how full. Takes a look at every data record, so time by how much there is."""
+        return drive(self.info_job(), None)
+
+    def info_job(self) -> Generator[Progress, None, Info]:
+        """info() as a long operation, to be driven in slices."""
+        return jobs.info(self._engine)
 
     def statvfs(self, path: AnyPath = "/") -> StatVfs:
         """Space under the names of os.statvfs; the same for every path."""

@@ -79,8 +79,23 @@ def tid_of(engine: Engine, moment: When) -> int:
         )
 
 
-def info(engine: Engine) -> Info:
-    """What the volume is and how full."""
+def info(engine: Engine) -> Generator[Progress, None, Info]:
+    """What the volume is and how full. Looks at every data record of the present, to tell it from the past."""
+    at = tid_of(engine, "")
+    with engine.turn:
+        tx = engine.cache.frozen(at, engine.clock())
+        present = tx.scan(*records.all_in(tx.pfs, records.DATA))
+    live = 0
+    for count, (_, value) in enumerate(_in_turns(engine, present), 1):
+        place = extents.reference(value)
+        live += place[1] if place is not None else 0
+        if count % SLICE_RECORDS == 0:
+            yield Progress(count, None, "data records")
+    with engine.turn:
+        return _info(engine, live)
+
+
+def _info(engine: Engine, live: int) -> Info:
     volume, history = engine.volume, engine.history
     space, counts = volume.space(), history.counts()
     return Info(
@@ -88,7 +103,8 @@ def info(engine: Engine) -> Info:
         identity=volume.identity.hex(),
         size=space.total,
         free=space.free,
-        live=space.live,
+        live=live,
+        history=max(space.data - live, 0),
         log=space.log,
         trees=space.tree,
         reserve=space.reserve,

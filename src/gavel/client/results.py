@@ -143,7 +143,8 @@ class Info(msgspec.Struct, frozen=True):
     identity: str  # 32 hex digits, unique to this volume
     size: int
     free: int
-    live: int  # file data and records that are reachable today or in the past
+    live: int  # file data of the present; what several files share counts for each of them
+    history: int  # file data that only the past has
     log: int
     trees: int
     reserve: int  # kept back so that deleting works on a full volume

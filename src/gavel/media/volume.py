@@ -33,7 +33,10 @@ _WIPED: Final = 128 * 1024  # where other formats keep their signatures: a devic
 
 
 class Space(NamedTuple):
-    """Bytes of the volume by use. `free` is what file data can still take, `reserve` what it cannot."""
+    """Bytes of the volume by use. `free` is what file data can still take, `reserve` what it cannot.
+
+    `data` is the part of `live` that is file data; what several versions share counts for each of them.
+    """
 
     total: int
     free: int
@@ -42,6 +45,7 @@ class Space(NamedTuple):
     map: int
     live: int
     reserve: int
+    data: int
 
 
 class Volume:
@@ -398,7 +402,8 @@ class Volume:
         logs, trees, maps = (kinds.count(kind) * BIG_BLOCK for kind in (LOG, TREE, MAP))
         free = (blockmap.free - reserve) * BIG_BLOCK + max(0, log.end - log.cursor)
         live = min(sum(blockmap.live), logs + trees + maps)
-        return Space(len(kinds) * BIG_BLOCK, free, logs, trees, maps, live, reserve * BIG_BLOCK)
+        data = sum(size for kind, size in zip(kinds, blockmap.live, strict=True) if kind == LOG)
+        return Space(len(kinds) * BIG_BLOCK, free, logs, trees, maps, live, reserve * BIG_BLOCK, data)
 
     def check(self) -> list[str]:
         """What is wrong with the headers and the map, one sentence each; reads both from the device."""

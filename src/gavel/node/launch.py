@@ -1,8 +1,9 @@
 """The process behind a mount: starting it, telling when it is ready, and ending it in order.
 
 In the background it is a process of its own (`python -m gavel.node`), in a session of its own, whose log lies in the
-runtime directory as long as it lives, and a week longer if it ended badly. It reports over a pipe: one JSON line, {"ready": ...} or {"error": ...}; so `gavel mount` returns
-when the mount answers, and says itself what went wrong if it does not. SIGTERM and SIGINT unmount cleanly.
+runtime directory as long as it lives, and a week longer if it ended badly. It reports over a pipe: one JSON line,
+{"ready": ...} or {"error": ...}; so `gavel mount` returns when the mount answers, and says itself what went wrong if
+it does not. SIGTERM and SIGINT unmount cleanly.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ in docs/guide/commands.md.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from gavel.client.results import Progress
 from gavel.client.zone import local_zone
 from gavel.errors import BadRequest
 from gavel.filesystem import when
-from gavel.filesystem.diff import Difference
+from gavel.filesystem.diff import Difference, State
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
@@ -67,8 +68,7 @@ class Service:
             raise BadRequest(f"the call {name} does not take that: {problem}") from None
 
     def _info(self) -> Job:
-        found = self.fs.info()
-        yield from ()
+        found = yield from self.fs.info_job()
         return {
             "volume": self._volume,
             "mounted": self._directory,
@@ -77,6 +77,7 @@ class Service:
             "read_only": found.read_only and self._directory is not None,
             "size": found.size,
             "live": found.live,
+            "history": found.history,
             "log": found.log,
             "trees": found.trees,
             "free": found.free,
@@ -133,7 +134,7 @@ class Service:
         return {**_moment("old", t0), **_moment("new", t1)}
 
     def _undo(self, path: str, to: str | None = None, dry_run: bool = False) -> Job:
-        before = self.fs.info().last_tid if dry_run else (yield Durable())
+        before = self.fs.last_tid if dry_run else (yield Durable())
         assert before is not None
         done = yield from self.fs.undo_job(path, to, dry_run)
         for one in done.actions:
@@ -197,9 +198,14 @@ def _difference(one: Difference) -> Json:
         "path": one.path,
         "old_path": one.old_path,
         "changes": list(one.what),
-        "old_size": None if one.before is None else one.before.size,
-        "new_size": None if one.after is None else one.after.size,
+        "old_size": _size(one.before),
+        "new_size": _size(one.after),
     }
+
+
+def _size(state: State | None) -> int | None:
+    """The size of a file; what else has a size means something else by it."""
+    return state.size if state is not None and stat.S_ISREG(state.mode) else None
 
 
 def _snapshot(one: Snapshot) -> Json:

@@ -33,18 +33,9 @@ async def _volume() -> aio.AsyncFs:
     ],
 )
 def test_the_same_names_with_the_same_parameters(sync: type, waiting: type) -> None:
-    internal = {
-        "removing",
-        "log_job",
-        "diff_job",
-        "undo_job",
-        "check_job",
-        "sync_on_loop",
-        "close_on_loop",
-        "explained",
-    }
+    internal = {"removing", "explained", "sync_on_loop", "close_on_loop"}
     for name, member in inspect.getmembers(sync, inspect.isfunction):
-        if name.startswith("_") or name in internal:
+        if name.startswith("_") or name.endswith("_job") or name in internal:
             continue
         other = getattr(waiting, name)
         assert list(inspect.signature(member).parameters) == list(inspect.signature(other).parameters), name

@@ -172,7 +172,6 @@ def test_copies_share_their_data(fs: Fs) -> None:
     content = os.urandom(700_000)
     fs.write_bytes("a", content)
     fs.chmod("a", 0o640)
-    before = fs.info().live
     assert fs.copy("a", "b") == len(content)
     assert fs.read_bytes("b") == content
     assert stat.S_IMODE(fs.stat("b").st_mode) == 0o640
@@ -185,7 +184,6 @@ def test_copies_share_their_data(fs: Fs) -> None:
     fs.write_bytes("a", b"new")
     fs.copy(f"a@@0x{tid:x}", "old")
     assert fs.read_bytes("old") == content
-    assert before <= fs.info().live
     with pytest.raises(OSError):
         fs.copy("a", "a")
 
