@@ -23,9 +23,10 @@ _NS = 1_000_000_000
 _CAPABILITY = b"security.capability"
 _CAPABILITY_SIZE = 20
 _PRIVATE = b"gavel."
-_PLAIN = (b"security.", b"user.", b"trusted.")  # of these there are none where the inode counts none
+_COUNTED = (b"security.", b"user.", b"trusted.")  # of these there are none where the inode counts none
 _FLUSHED = abi.SET_MTIME | abi.SET_CTIME  # what the kernel sends when it writes back the times it kept
 _HANDLE = 1 << 6
+_PLAIN_MOST = 1024
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 
@@ -36,16 +37,26 @@ class Attributes:
         self._nodes = nodes
         self._engine = nodes.engine
         self._virtual = virtual
+        self._plain: set[int] = set()
         self._orphans = orphans  # the kernel sends the times of each removed file; nobody will ask for them
         self.settling: set[int] = set()  # objects whose size and time we tell the kernel ourselves; see outside.py
         self.extended = False  # whether SETXATTR_EXT was agreed on, so that SETXATTR has a longer head
 
+    def plain(self, obj: int) -> None:
+        """A file was made that has no xattrs: the question that precedes its first write can be answered at once."""
+        if len(self._plain) >= _PLAIN_MOST:
+            self._plain.clear()
+        self._plain.add(obj)
+
+    def forget_plain(self) -> None:
+        """Xattrs may have changed in other ways than by requests."""
+        self._plain.clear()
+
     def _inode(self, node: int) -> Inode:
-        if node >= FIRST:
-            view = self._nodes.views[node]
-            if view.target:
-                return symlink_inode(view.target)
-        return self._nodes.read(node, inodes.read)
+        if node < FIRST:
+            return inodes.read(self._nodes.present, node)
+        view = self._nodes.views[node]
+        return symlink_inode(view.target) if view.target else self._nodes.read(node, inodes.read)
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """GETATTR."""
@@ -60,26 +71,26 @@ class Attributes:
         """SETATTR: any set of changes at once."""
         fields = abi.SETATTR_IN.unpack_from(body)
         valid = fields[0]
+        node = header[3]
+        times = valid & ~_HANDLE == _FLUSHED
+        if node in self.settling or (times and node in self._orphans):
+            return attributes(node, self._inode(node))
         mtime = _moment(fields[6], fields[9]) if valid & abi.SET_MTIME else None
         ctime = _moment(fields[7], fields[10]) if valid & abi.SET_CTIME else None
-        if valid & ~_HANDLE == _FLUSHED:
-            changes = Changes(mtime=mtime, ctime=ctime)
-        else:
-            atime = _moment(fields[5], fields[8]) if valid & abi.SET_ATIME else None
-            now = time.time_ns()
-            changes = Changes(
-                mode=fields[11] & 0o7777 if valid & abi.SET_MODE else None,
-                uid=fields[13] if valid & abi.SET_UID else None,
-                gid=fields[14] if valid & abi.SET_GID else None,
-                size=fields[3] if valid & abi.SET_SIZE else None,
-                atime=now if valid & abi.SET_ATIME_NOW else atime,
-                mtime=now if valid & abi.SET_MTIME_NOW else mtime,
-                ctime=ctime,
-                kill_suidgid=bool(valid & abi.SET_KILL_SUIDGID),
-            )
-        node = header[3]
-        if node in self.settling or (valid & ~_HANDLE == _FLUSHED and node in self._orphans):
-            return attributes(node, self._inode(node))
+        if times:
+            return attributes(node, self._nodes.write(node, attrs.setattr, Changes(mtime=mtime, ctime=ctime)))
+        atime = _moment(fields[5], fields[8]) if valid & abi.SET_ATIME else None
+        now = time.time_ns()
+        changes = Changes(
+            mode=fields[11] & 0o7777 if valid & abi.SET_MODE else None,
+            uid=fields[13] if valid & abi.SET_UID else None,
+            gid=fields[14] if valid & abi.SET_GID else None,
+            size=fields[3] if valid & abi.SET_SIZE else None,
+            atime=now if valid & abi.SET_ATIME_NOW else atime,
+            mtime=now if valid & abi.SET_MTIME_NOW else mtime,
+            ctime=ctime,
+            kill_suidgid=bool(valid & abi.SET_KILL_SUIDGID),
+        )
         return attributes(node, self._nodes.write(node, attrs.setattr, changes))
 
     def getxattr(self, header: Header, body: memoryview) -> Reply:
@@ -87,7 +98,9 @@ class Attributes:
         size, _ = abi.GETXATTR_IN.unpack_from(body)
         node = header[3]
         name = name_at(body, 8)
-        if name.startswith(_PLAIN):
+        if node in self._plain and name == _CAPABILITY:
+            return errno.ENODATA
+        if name.startswith(_COUNTED):
             if name == _CAPABILITY and not size and self._nodes.is_past(node):
                 return _pretend_capability()
             if not self._inode(node).xattrs:
@@ -115,6 +128,7 @@ class Attributes:
             return errno.EINVAL
         if name.startswith(_PRIVATE):
             return errno.EPERM
+        self._plain.discard(header[3])
         self._nodes.write(header[3], xattr.set, name, value[:size], flags, kill_sgid)
         return b""
 

@@ -52,6 +52,7 @@ class Mount:
         self._notifier: Notifier | None = None
         self._reaper: Reaper | None = None
         self._outside: Outside | None = None
+        self._attributes: Attributes | None = None
 
     async def start(self) -> None:
         """Mount; returns when the mount answers. Raises attach.CannotMount, OSError."""
@@ -60,12 +61,12 @@ class Mount:
         fd = await loop.run_in_executor(None, self._attach, read_only)
         nodes = Nodes(self._engine, options.at, options.zone, self.directory, options.beginning)
         reaper = Reaper(self._engine, loop)
-        names = Names(nodes, reaper.orphaned, reaper.adopted)
         virtual = {b"gavel.socket": os.fsencode(options.socket), b"gavel.volume": os.fsencode(options.volume)}
         attributes = Attributes(nodes, virtual, reaper.orphans)
+        names = Names(nodes, reaper.orphaned, reaper.adopted, attributes.plain)
         data = Data(nodes, self._reply)
         session = Session(fd, handlers(names, attributes, data, reaper), loop)
-        self._session, self._reaper = session, reaper
+        self._session, self._reaper, self._attributes = session, reaper, attributes
         session.closed.add_done_callback(self._ended)
         session.start()
         try:
@@ -93,7 +94,8 @@ class Mount:
 
     def changed_outside(self, keys: list[bytes]) -> None:
         """Records were written that did not come through this mount (undo, an API): the kernel is told."""
-        if self._outside is not None:
+        if self._outside is not None and self._attributes is not None:
+            self._attributes.forget_plain()
             self._outside.changed(keys)
 
     async def stop(self, patience: float = STOP_SECONDS) -> None:

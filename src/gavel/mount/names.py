@@ -12,7 +12,6 @@ from struct import Struct
 
 from gavel.filesystem import directory, namespace
 from gavel.filesystem.caller import Caller
-from gavel.filesystem.inode import Inode
 from gavel.mount import abi
 from gavel.mount.nodes import NO_NAME, Nodes, entry, entry_plus
 from gavel.mount.past import PastNames
@@ -45,11 +44,21 @@ def two_names(body: memoryview, start: int) -> tuple[bytes, bytes]:
 
 
 class Names:
-    """Handlers of the requests about names. `orphaned` is told of objects that have lost their last one."""
+    """Handlers of the requests about names.
 
-    def __init__(self, nodes: Nodes, orphaned: Callable[[int], None], adopted: Callable[[int], None]) -> None:
+    `orphaned` is told of objects that have lost their last one, `adopted` of those that have got one, `plain` of new
+    files without xattrs.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        orphaned: Callable[[int], None],
+        adopted: Callable[[int], None],
+        plain: Callable[[int], None],
+    ) -> None:
         self._nodes = nodes
-        self._engine = nodes.engine
+        self._plain = plain
         self._past = PastNames(nodes)
         self._orphaned = orphaned
         self._adopted = adopted
@@ -58,30 +67,29 @@ class Names:
         """LOOKUP: a name in a directory; a real one wins over what `@@` would mean."""
         parent = header[3]
         name = bytes(body[:-1])
-        if parent < FIRST and self._nodes.at is None:
-            found = self._engine.read(directory.lookup, parent, name)
+        if parent < FIRST:
+            found = directory.lookup(self._nodes.present, parent, name)
             if found is not None:
                 return entry(*found)
         else:
             found = self._nodes.read(parent, directory.lookup, name)
             if found is not None:
-                return self._enter(self._nodes.place(parent), parent, name, *found)
+                obj, inode = found
+                above = self._nodes.views[parent]
+                return entry(self._nodes.views.enter(View(obj, above.at), parent, name, inode.is_dir), inode)
         if _MARK in name:
             return self._past.lookup(parent, name)
         return NO_NAME
-
-    def _enter(self, above: View, parent: int, name: bytes, obj: int, inode: Inode) -> bytes:
-        """The entry of something that lies in the past."""
-        if parent < FIRST:
-            return entry(obj, inode)
-        return entry(self._nodes.views.enter(View(obj, above.at), parent, name, inode.is_dir), inode)
 
     def mknod(self, header: Header, body: memoryview) -> Reply:
         """MKNOD: make anything but a directory or a symlink; also how regular files come to be (see table.py)."""
         mode, rdev, umask, _ = abi.MKNOD_IN.unpack_from(body)
         caller = Caller(header[4], header[5], umask)
         name = name_at(body, 16)
-        return entry(*self._nodes.write(header[3], namespace.create, name, mode & 0xFFFF, caller, rdev))
+        obj, inode = self._nodes.write(header[3], namespace.create, name, mode & 0xFFFF, caller, rdev)
+        if not inode.xattrs:
+            self._plain(obj)
+        return entry(obj, inode)
 
     def mkdir(self, header: Header, body: memoryview) -> Reply:
         """MKDIR."""

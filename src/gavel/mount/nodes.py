@@ -34,6 +34,8 @@ _entry, _attr, _plus = abi.ENTRY_OUT.pack, abi.ATTR_OUT.pack, abi.DIRENTPLUS.pac
 class EngineLike(Protocol):
     """What the mount needs of runtime.Engine."""
 
+    present: Transaction  # reads the present, whenever it is used
+
     def read(self, op: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation on the present."""
 
@@ -60,6 +62,8 @@ class Nodes:
         self.engine = engine
         self.views = Views()
         self.at = at
+        # What node ids that are object ids are read from: it need not be made anew for each request.
+        self.present = engine.present if at is None else engine.read_at(at, _itself)
         self.zone = zone
         self.directory = directory
         self.beginning = beginning
@@ -67,9 +71,7 @@ class Nodes:
     def read(self, node: int, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation that only reads on the object of a node, in the node's state; raises as Views."""
         if node < FIRST:
-            if self.at is None:
-                return self.engine.read(op, node, *args, **kwargs)
-            return self.engine.read_at(self.at, op, node, *args, **kwargs)
+            return op(self.present, node, *args, **kwargs)
         view = self.views[node]
         return self.engine.read_at(view.at, op, view.object, *args, **kwargs)
 
@@ -94,6 +96,10 @@ class Nodes:
         if node < FIRST:
             return View(node, self.at or 0)
         return self.views[node]
+
+
+def _itself(tx: Transaction) -> Transaction:
+    return tx
 
 
 def entry(node: int, inode: Inode, lives: int = FOREVER) -> bytes:

@@ -83,6 +83,7 @@ class Engine:
         if shell is None:
             shell = LoopShell(device, loop) if loop is not None else ThreadShell(device, self.turn)
         self._shell = shell
+        self.present = self.cache.reader(0)  # reads the present whenever it is used; for reading only, its `now` is 0
         self._carry_out()
         if not read_only:
             self._shell.later(0, self._reap_left_overs)

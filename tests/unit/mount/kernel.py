@@ -47,8 +47,8 @@ class Kernel:
         self.nodes = Nodes(engine, at, UTC, "/mnt", engine.history.created_tid)
         self.reaper = Reaper(engine, self.loop)  # type: ignore[arg-type]
         self.later: list[tuple[int, bytes | int]] = []
-        self.names = Names(self.nodes, self.reaper.orphaned, self.reaper.adopted)
         self.attributes = Attributes(self.nodes, {b"gavel.socket": b"/s"}, self.reaper.orphans)
+        self.names = Names(self.nodes, self.reaper.orphaned, self.reaper.adopted, self.attributes.plain)
         self.data = Data(self.nodes, lambda unique, reply: self.later.append((unique, reply)))
         self.table = handlers(self.names, self.attributes, self.data, self.reaper)
 
