@@ -131,6 +131,7 @@ class Fs(Tree):
 
     def sync(self) -> int:
         """Return when everything done so far is durable, with the tid that names it."""
+        self._present.tidy()
         return self._engine.sync_now()
 
     def _sync(self) -> int:
@@ -283,6 +284,7 @@ class Fs(Tree):
 
     def _begin_close(self) -> None:
         self.closed = True
+        self._present.tidy()
         for watch in list(self._watches):
             watch.close()
 

@@ -78,8 +78,13 @@ class Present:
             finally:
                 self.engine.turn.release()
 
+    def tidy(self) -> None:
+        """Act on what was released while the turn was taken."""
+        with self.engine.turn:
+            self._let_go()
+
     def _let_go(self) -> None:
-        """Act on what was released; whoever finds the turn taken leaves that to the next write."""
+        """Act on what was released; whoever finds the turn taken leaves that to the next write, sync or close."""
         while self._released:
             obj = self._released.popleft()
             self._held[obj] -= 1
