@@ -29,6 +29,7 @@ def fs(request: pytest.FixtureRequest) -> Iterator[Functions]:
     functions.verify()
     store.begin_again()
     functions.verify()
+    functions.check()
 
 
 class TestEngine(Contract):

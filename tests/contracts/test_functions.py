@@ -15,6 +15,7 @@ def fs(request: pytest.FixtureRequest) -> Iterator[Functions]:
     for handle in list(functions.handles):
         functions.close(handle)
     functions.verify()
+    functions.check()
 
 
 class TestFunctions(Contract):

@@ -295,6 +295,8 @@ class FilesystemMachine(RuleBasedStateMachine):
                 self.both(lambda fs, path=path: fs.read(path))
         for handles in sorted(self.open_now):
             self._close(handles)
+        if isinstance(self.real, Functions):
+            self.real.check()
 
 
 TestFilesystem = FilesystemMachine.TestCase
