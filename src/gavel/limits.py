@@ -24,6 +24,8 @@ INLINE_MAX: Final = 256  # file data up to this many bytes lives in the leaf its
 FRAME_MAX: Final = 1 * MIB  # body of one log frame; larger transactions take several
 LOG_PENDING_MAX: Final = 1 * MIB  # frames kept in memory before they are handed to the device in one write
 WITNESS_BIG_BLOCKS: Final = 64  # free big-blocks in which recovery looks for proof that a log end is rot, not a crash
+SCRYPT_COST: Final = 16  # 64 MiB and a fifth of a second for each try of a passphrase
+SCRYPT_COST_MAX: Final = 20  # 1 GiB; a header that asks for more is not believed
 TRANSACTION_MAX: Final = 64 * MIB  # encoded records of one transaction, its data (staged ahead) not counted
 
 # How much log recovery may have to replay; a checkpoint is due when either is passed.
@@ -50,6 +52,7 @@ FUSE_REQUEST_MAX: Final = (
     1 * MIB
 )  # one read or write of the kernel; its own limit unless fs.fuse.max_pages_limit is raised
 READ_AHEAD: Final = 4 * MIB  # what the kernel may ask for ahead of a sequential reader; keeps the loop busy meanwhile
+HAND_OVER_SECONDS: Final = 4  # how long data of open files stays in the kernel's cache alone; below FLUSH_SECONDS
 REAP_OBJECTS: Final = 32  # orphans deleted in one turn of the event loop; a millisecond or so
 REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more are deleted among the requests
 
@@ -68,5 +71,6 @@ assert FRAME_MAX < BIG_BLOCK // 2  # a frame never needs more than one fresh big
 assert EXTENT_MAX < FRAME_MAX
 assert INLINE_MAX < EXTENT_MAX
 assert TID_RESERVE_US > FLUSH_SECONDS * 1_000_000  # whatever may be lost is younger than the reservation
+assert HAND_OVER_SECONDS < FLUSH_SECONDS
 assert OVERLAY_RECORDS < REPLAY_RECORDS_MAX
 assert OVERLAY_BYTES <= REPLAY_BYTES_MAX

@@ -121,6 +121,8 @@ async def serve(directory: str, path: str, mode: str) -> None:
         answer: Any = None
         if name == "orphans":
             answer = len(engine.read(orphans.listed))
+        elif name == "dirty":
+            answer = engine.cache.dirty
         elif name == "tid":
             answer = engine.flush()
         elif name == "seen":

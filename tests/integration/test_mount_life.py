@@ -119,6 +119,24 @@ def test_a_crash_leaves_no_hung_mount(base: Path) -> None:
     assert attach_errors.returncode != 0  # nothing is mounted any more
 
 
+def test_what_was_not_synced_is_lost_for_some_seconds_at_most(base: Path) -> None:
+    served = serve(base)
+    fd = os.open(base / "mnt" / "f", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"never closed, never synced")
+
+    def durable() -> bool:
+        return any(opcode == abi.WRITE for opcode, _, _ in served.ask("seen")) and not served.ask("dirty")
+
+    eventually(durable)
+    served.process.send_signal(signal.SIGKILL)
+    served.process.wait()
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    with serve(base):
+        assert (base / "mnt" / "f").read_bytes() == b"never closed, never synced"
+    served.kill()
+
+
 def test_a_dead_mount_can_be_unmounted(base: Path) -> None:
     served = serve(base)
     served.process.send_signal(signal.SIGKILL)

@@ -110,17 +110,21 @@ def detach(directory: str, *, lazy: bool = False) -> None:
         raise OSError(errno.EBUSY if "busy" in said else errno.EINVAL, said or "fusermount3 failed", directory)
 
 
-def flush_and_detach(directory: str) -> bool:
-    """Have the kernel hand over what it has cached, then unmount; lazily if it is in use. True when nobody used it."""
+def hand_over(directory: str) -> None:
+    """Have the kernel write back what it has cached of a mount. This makes nothing durable by itself."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
-        pass  # dead, or shut away: then there is nothing to hand over
-    else:
-        try:
-            _libc.syncfs(fd)
-        finally:
-            os.close(fd)
+        return  # dead, or shut away: then there is nothing to hand over
+    try:
+        _libc.syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def flush_and_detach(directory: str) -> bool:
+    """Have the kernel hand over what it has cached, then unmount; lazily if it is in use. True when nobody used it."""
+    hand_over(directory)
     try:
         detach(directory)
     except OSError as error:

@@ -12,7 +12,8 @@ import os
 from datetime import UTC, tzinfo
 from typing import NamedTuple
 
-from gavel.limits import READ_AHEAD
+from gavel.errors import GavelError
+from gavel.limits import HAND_OVER_SECONDS, READ_AHEAD
 from gavel.mount import abi, attach, mounted
 from gavel.mount.attributes import Attributes
 from gavel.mount.data import Data
@@ -53,6 +54,7 @@ class Mount:
         self._reaper: Reaper | None = None
         self._outside: Outside | None = None
         self._attributes: Attributes | None = None
+        self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Mount; returns when the mount answers. Raises attach.CannotMount, OSError."""
@@ -80,9 +82,24 @@ class Mount:
         reaper.busy = lambda: session.busy
         data.written_back = self._notifier.written_back
         self._outside = Outside(self._engine, self._notifier, reaper, self.directory, attributes.settling)
+        if not read_only:
+            self._keeper = loop.create_task(self._keep())
         here = mounted.at(self.directory)
         if here is not None:
             attach.read_ahead(here.device, READ_AHEAD)
+
+    async def _keep(self) -> None:
+        """Keep the promise that little is lost without fsync.
+
+        What is written to an open file stays in the kernel's cache for half a minute if nobody asks for it.
+        """
+        loop, durable = asyncio.get_running_loop(), 0
+        while True:
+            await asyncio.sleep(HAND_OVER_SECONDS)
+            await loop.run_in_executor(None, attach.hand_over, self.directory)
+            with contextlib.suppress(GavelError):  # the engine tries again by itself, and tells who asks next
+                if self._engine.flush() != durable:
+                    durable = await self._engine.sync()
 
     def _attach(self, read_only: bool) -> int:
         options = self.options
@@ -106,6 +123,8 @@ class Mount:
         if self._session is None or self.closed.done():
             return
         loop = asyncio.get_running_loop()
+        if self._keeper is not None:
+            self._keeper.cancel()
         with contextlib.suppress(OSError):  # somebody else may have unmounted it meanwhile
             await loop.run_in_executor(None, attach.flush_and_detach, self.directory)
         done, _ = await asyncio.wait([self.closed], timeout=patience)
@@ -118,6 +137,8 @@ class Mount:
             self._session.reply(unique, reply)
 
     def _ended(self, ended: asyncio.Future[None]) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
         if self._reaper is not None:
             self._reaper.finish()
         if self._notifier is not None:
