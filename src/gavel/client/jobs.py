@@ -172,18 +172,15 @@ def log(
         held = file_history.holders(engine.history, raw)
         if not held:
             raise failure(errno.ENOENT)
-        found = logs.log(engine.history, held[-1].object, low, high)
     count = 0
-    while True:
-        with engine.turn:
-            one = next(found, None)
-        if one is None:
-            return False
-        if count == limit:
-            return True
-        count += 1
-        yield one
+    for one in _in_turns(engine, logs.logging(engine.history, held[-1].object, low, high)):
+        if one is not None:
+            if count == limit:
+                return True
+            count += 1
+            yield one
         yield Progress(count, None)
+    return False
 
 
 def diff(
@@ -193,8 +190,7 @@ def diff(
     engine = present.engine
     raw, _ = without_marks(present, raw)
     t0, t1 = tid_of(engine, old), tid_of(engine, "" if new is None else new)
-    with engine.turn:
-        found = differences.diff(engine.history, raw, t0, t1)
+    found = yield from _looking(engine, differences.diffing(engine.history, raw, t0, t1))
     yield from found
     return t0, t1
 
@@ -273,6 +269,18 @@ def check(present: Present, deep: bool) -> Generator[Progress, None, list[Proble
             if count % SLICE_RECORDS == 0:
                 yield Progress(total, total, "past file data")
     return problems
+
+
+def _looking(engine: Engine, work: Generator[None, None, T]) -> Generator[Progress, None, T]:
+    """The result of work that pauses from time to time; each stretch of it holds the engine's turn."""
+    while True:
+        with engine.turn:
+            try:
+                next(work)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+        yield Progress(0, None)
 
 
 def _in_turns(engine: Engine, source: Iterator[T]) -> Iterator[T]:

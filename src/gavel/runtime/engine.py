@@ -21,7 +21,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gavel.cache.cache import Cache
 from gavel.effects import Arm, Observe, Reply, Requested, Sync, Synced, SyncFailed, Ticked
-from gavel.errors import DeviceFailed, GavelError
+from gavel.errors import Damaged, DeviceFailed, GavelError
 from gavel.filesystem import orphans
 from gavel.limits import FLUSH_SECONDS
 from gavel.media.device import Device
@@ -86,7 +86,7 @@ class Engine:
         self.present = self.cache.reader(0)  # reads the present whenever it is used; for reading only, its `now` is 0
         self._carry_out()
         if not read_only:
-            self._shell.later(0, self._reap_left_overs)
+            self._reap_left_overs()
 
     # Operations.
 
@@ -313,11 +313,18 @@ class Engine:
                 self._shell.later(FLUSH_SECONDS, self._flush_in_time)
 
     def _reap_left_overs(self) -> None:
-        """Objects that were open without a name when the last process ended: nobody can have them open now."""
-        left = self.read(orphans.listed)
+        """Objects that were open without a name when the last process ended: nobody can have them open now.
+
+        Listed before anything else runs here, lest one be among them that somebody has just opened and unlinked.
+        """
+        try:
+            left = self.read(orphans.listed)
+        except Damaged as damage:
+            log.warning("cannot look for objects without a name: %s", damage)
+            return
         if left:
             log.info("reaping %d objects that were open without a name", len(left))
-            self._reap_next(left)
+            self._shell.later(0, lambda: self._reap_next(left))
 
     def _reap_next(self, left: list[int]) -> None:
         if self.write(orphans.reap, left[-1]):
