@@ -1,4 +1,4 @@
-"""The B-tree against a sorted dict: batches, deletions, huge values, freezing, writing half-way, eviction, reloading."""
+"""The B-tree against a sorted dict: batches, deletions, huge values, freezing, writing half-way, eviction, reload."""
 
 import os
 from collections.abc import Iterator
