@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 
-from gavel.filesystem import directory
-from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
 from gavel.filesystem.inode import Inode
-from gavel.filesystem.past import Name, Past, Places, as_of, components, inside, net, same_data, text, what_changed
+from gavel.filesystem.past import (
+    Name,
+    Past,
+    Places,
+    as_of,
+    components,
+    finished,
+    held,
+    inside,
+    named,
+    net_paced,
+    same_data,
+    text,
+    what_changed,
+)
 from gavel.keys import records
+from gavel.limits import SLICE_RECORDS
 
 
 class State(msgspec.Struct, frozen=True):
@@ -47,6 +60,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def diff(past: Past, path: bytes, t0: int, t1: int, pfs: int = 0) -> list[Difference]:
+    """As diffing, in one go."""
+    return finished(diffing(past, path, t0, t1, pfs))
+
+
+def diffing(past: Past, path: bytes, t0: int, t1: int, pfs: int = 0) -> Generator[None, None, list[Difference]]:
     """The differences of a tree or file (absolute path in the volume) between two tids, sorted by path.
 
     What has been renamed since is found again by its object. Raises ENOENT for a path that is in neither state.
@@ -61,7 +79,7 @@ def diff(past: Past, path: bytes, t0: int, t1: int, pfs: int = 0) -> list[Differ
         old = new
     elif not new and after.inode(old) is not None:
         new = old
-    return _Comparison(past, pfs, (t0, t1), (before, after), (old, new)).run()
+    return (yield from _Comparison(past, pfs, (t0, t1), (before, after), (old, new)).run())
 
 
 class _Comparison:
@@ -79,23 +97,27 @@ class _Comparison:
         self.rows: list[Difference] = []
         self.told: set[int] = set()
 
-    def run(self) -> list[Difference]:
+    def run(self) -> Generator[None, None, list[Difference]]:
         """All differences, sorted."""
         old, new = self.roots
         inodes_of = (self.before.inode(old) if old else None, self.after.inode(new) if new else None)
         self._pair(old, new, ".", None)
         if any(inode is not None and inode.is_dir for inode in inodes_of):
-            self._names()
-            self._renamed()
-            self._came_and_went()
-            self._changed()
+            yield from self._names()
+            yield from self._renamed()
+            yield from self._came_and_went()
+            yield from self._changed()
         return sorted(self.rows, key=lambda row: (row.path, row.kind))
 
-    def _names(self) -> None:
+    def _names(self) -> Iterator[None]:
         """Which names within the tree came and went."""
-        for key, was, now in net(self.past, *self.tids, records.all_in(self.pfs, records.ENTRIES)):
+        for found in net_paced(self.past, *self.tids, records.all_in(self.pfs, records.ENTRIES)):
+            if found is None:
+                yield
+                continue
+            key, was, now = found
             name = Name(records.parse(key).object, records.entry_name(key))
-            old, new = _object(was), _object(now)
+            old, new = held(was), held(now)
             if old == new:
                 continue
             path = self.before.path(name) if old else None
@@ -105,9 +127,11 @@ class _Comparison:
             if new and path is not None and inside(path, self.trees[1]) and new != self.roots[1]:
                 self.gained.setdefault(new, []).append(path)
 
-    def _renamed(self) -> None:
+    def _renamed(self) -> Iterator[None]:
         """Pair lost with gained names of the same object; also with names outside of the tree."""
-        for obj in sorted({*self.lost, *self.gained}):
+        for count, obj in enumerate(sorted({*self.lost, *self.gained})):
+            if count % SLICE_RECORDS == 0:
+                yield
             lost, gained = sorted(self.lost.pop(obj, ())), sorted(self.gained.pop(obj, ()))
             while lost and gained:
                 self._pair(obj, obj, self._after(gained.pop(0)), self._before(lost.pop(0)))
@@ -126,21 +150,29 @@ class _Comparison:
         name = None if inode is None else there.name(obj, inode)
         return None if name is None or here.holds(name) == obj else there.path(name)
 
-    def _came_and_went(self) -> None:
+    def _came_and_went(self) -> Iterator[None]:
         """What is left: names that are new, names that are gone, and names that hold something else now."""
         gained = {self._after(path): obj for obj, paths in self.gained.items() for path in paths}
         lost = {self._before(path): obj for obj, paths in self.lost.items() for path in paths}
-        for shown, obj in gained.items():
+        for count, (shown, obj) in enumerate(gained.items()):
+            if count % SLICE_RECORDS == 0:
+                yield
             self._pair(lost.pop(shown, 0), obj, shown, None)
-        for shown, obj in lost.items():
+        for count, (shown, obj) in enumerate(lost.items()):
+            if count % SLICE_RECORDS == 0:
+                yield
             self._pair(obj, 0, shown, None)
 
-    def _changed(self) -> None:
+    def _changed(self) -> Iterator[None]:
         """What kept its name and is different."""
         linked: set[int] = set()
-        for key, was, now in net(self.past, *self.tids, records.all_in(self.pfs, records.INODES)):
+        for found in net_paced(self.past, *self.tids, records.all_in(self.pfs, records.INODES)):
+            if found is None:
+                yield
+                continue
+            key, was, now = found
             obj = records.parse(key).object
-            old, new = _named(was), _named(now)
+            old, new = named(was), named(now)
             if obj in self.told or old is None or new is None:
                 continue
             if not new.is_dir and (new.nlink > 1 or not new.parent):
@@ -151,7 +183,8 @@ class _Comparison:
             if path is not None and inside(path, self.trees[1]):
                 self._pair(obj, obj, self._after(path), None)
         if linked and self.roots[1]:
-            for obj, names in self.after.names_below(self.roots[1], linked).items():
+            below = yield from self.after.names_below(self.roots[1], linked)
+            for obj, names in below.items():
                 for name in names:
                     path = self.after.path(name)
                     if path is not None:
@@ -222,12 +255,3 @@ class _Comparison:
 def _relative(path: bytes, tree: bytes | None) -> str:
     assert tree is not None
     return text(path[len(tree) + 1 :]) if path != tree else "."
-
-
-def _named(value: bytes | None) -> Inode | None:
-    inode = None if value is None else inodes.decode(value)
-    return inode if inode is not None and inode.nlink else None
-
-
-def _object(value: bytes | None) -> int:
-    return 0 if value is None else int(directory.unpack_entry(value)[0])

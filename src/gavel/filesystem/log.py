@@ -7,18 +7,16 @@ So the newest come at once, and the cost of a whole history is that of reading i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from heapq import heappop, heappush
 
 import msgspec
 
-from gavel.filesystem import directory
-from gavel.filesystem import inode as inodes
 from gavel.filesystem.inode import Inode
-from gavel.filesystem.past import Name, Past, Places, as_of, inside, text, what_changed
+from gavel.filesystem.past import Name, Past, Places, as_of, held, inside, named, text, what_changed
 from gavel.history.versions import Change
 from gavel.keys import records
-from gavel.limits import LOG_CHANGES_MAX
+from gavel.limits import LOG_CHANGES_MAX, SLICE_RECORDS
 
 _FIRST_WINDOW = 60_000_000 << 8  # a minute, in tids
 
@@ -44,31 +42,39 @@ class Logged(msgspec.Struct, frozen=True):
 
 
 def log(past: Past, tree: int, since: int = 0, until: int | None = None, pfs: int = 0) -> Iterator[Logged]:
+    """As logging, without the pauses."""
+    return (one for one in logging(past, tree, since, until, pfs) if one is not None)
+
+
+def logging(past: Past, tree: int, since: int = 0, until: int | None = None, pfs: int = 0) -> Iterator[Logged | None]:
     """The transactions in (since, until] that changed anything in the tree below an object, newest first, lazily.
 
     A file may stand for the tree. A file with several names is told under the one that its inode knows, and missed
-    where only another one is in the tree. Goes back to the horizon, not beyond.
+    where only another one is in the tree. Goes back to the horizon, not beyond. Yields None from time to time.
     """
     ceiling = past.last_tid if until is None else min(until, past.last_tid)
     bottom = max(since, past.horizon, past.created_tid - 1)
     width = _FIRST_WINDOW
     while ceiling > bottom:
         floor = max(bottom, ceiling - width)
-        floor, found = _window(past, floor, ceiling, pfs)
+        floor, found = yield from _window(past, floor, ceiling, pfs)
         for tid in sorted(found, reverse=True):
             events = _events(past, tree, tid, found[tid], pfs)
-            if events:
-                yield Logged(tid, events)
+            yield Logged(tid, events) if events else None
         ceiling, width = floor, width * 2
 
 
-def _window(past: Past, floor: int, ceiling: int, pfs: int) -> tuple[int, dict[int, list[Change]]]:
+def _window(
+    past: Past, floor: int, ceiling: int, pfs: int
+) -> Generator[None, None, tuple[int, dict[int, list[Change]]]]:
     """The changes of inodes and names in (floor, ceiling] by transaction, and the floor that could be kept to."""
     found: dict[int, list[Change]] = {}
     oldest: list[int] = []
     held = 0
     for locality in (records.INODES, records.ENTRIES):
-        for change in past.changes(floor, ceiling, *records.all_in(pfs, locality)):
+        for count, change in enumerate(past.changes(floor, ceiling, *records.all_in(pfs, locality)), 1):
+            if count % SLICE_RECORDS == 0:
+                yield
             tid = change.tid
             if tid <= floor:
                 continue
@@ -95,9 +101,9 @@ class _Transaction:
         for change in changes:
             key = records.parse(change.key)
             if key.locality == records.INODES:
-                self.inodes[key.object] = _named(change.old), _named(change.new)
+                self.inodes[key.object] = named(change.old), named(change.new)
                 continue
-            old, new = _object(change.old), _object(change.new)
+            old, new = held(change.old), held(change.new)
             if old != new:
                 name = Name(key.object, records.entry_name(change.key))
                 self._note(self.lost, old, self.before.path(name))
@@ -134,13 +140,3 @@ def _events(past: Past, tree: int, tid: int, changes: list[Change], pfs: int) ->
         if not lost and not gained and changed:
             tell(obj, did.before.path_of(obj), did.after.path_of(obj), changed)
     return sorted(events, key=lambda event: (event.path, event.object))
-
-
-def _named(value: bytes | None) -> Inode | None:
-    """The inode, if it had a name."""
-    inode = None if value is None else inodes.decode(value)
-    return inode if inode is not None and inode.nlink else None
-
-
-def _object(value: bytes | None) -> int:
-    return 0 if value is None else int(directory.unpack_entry(value)[0])

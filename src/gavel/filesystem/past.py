@@ -2,13 +2,16 @@
 
 All of them work on `Past`, which history answers; nothing here reads file data. An object keeps its id through
 renames, and an undone deletion brings back the same object, so an id names one thing for ever.
+
+What may take long is a generator that yields None from time to time, so that a live mount can answer meanwhile: the
+states that are compared do not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby, islice, zip_longest
-from typing import NamedTuple, NoReturn, Protocol
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice, zip_longest
+from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
 from gavel.filesystem import directory
 from gavel.filesystem import inode as inodes
@@ -16,9 +19,11 @@ from gavel.filesystem.inode import Inode
 from gavel.history.versions import Change, Version
 from gavel.keys import records
 from gavel.keys.ranges import Range
-from gavel.limits import DATA_CHANGES_MAX
+from gavel.limits import DATA_CHANGES_MAX, SLICE_RECORDS
 from gavel.media import extents
 from gavel.transaction.transaction import Transaction
+
+T = TypeVar("T")
 
 ROOT = records.ROOT_OBJECT
 _AFTER_PLACE = 9  # in the value of a data record: what follows is the same wherever the extent lies
@@ -88,11 +93,45 @@ class Net(NamedTuple):
 
 def net(past: Past, t0: int, t1: int, within: Range) -> Iterator[Net]:
     """The keys whose value at t1 is not that at t0, lazily in key order; costs what changed in between."""
-    for key, group in groupby(past.changes(t0, t1, *within), lambda change: change.key):
-        first, *others = group
-        last = others[-1] if others else first
-        if first.old != last.new:
-            yield Net(key, first.old, last.new)
+    return (found for found in net_paced(past, t0, t1, within) if found is not None)
+
+
+def net_paced(past: Past, t0: int, t1: int, within: Range) -> Iterator[Net | None]:
+    """As net, with a None from time to time."""
+    key: bytes | None = None
+    old: bytes | None = None
+    new: bytes | None = None
+    for count, change in enumerate(past.changes(t0, t1, *within), 1):
+        if change.key != key:
+            if key is not None and old != new:
+                yield Net(key, old, new)
+            key, old = change.key, change.old
+        new = change.new
+        if count % SLICE_RECORDS == 0:
+            yield None
+    if key is not None and old != new:
+        yield Net(key, old, new)
+
+
+def finished(work: Generator[None, None, T]) -> T:
+    """The result of work that gives others a chance to run from time to time, done in one go."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
+def named(value: bytes | None) -> Inode | None:
+    """The inode in a record, if there is one and it has a name."""
+    inode = None if value is None else inodes.decode(value)
+    return inode if inode is not None and inode.nlink else None
+
+
+def held(value: bytes | None) -> int:
+    """The object in a directory entry; 0 for none."""
+    return 0 if value is None else int(directory.unpack_entry(value)[0])
 
 
 class Name(NamedTuple):
@@ -114,14 +153,11 @@ class Places:
 
     def inode(self, obj: int) -> Inode | None:
         """The inode; None where it did not exist or had lost its last name."""
-        value = self.tx.get(records.inode(self.tx.pfs, obj))
-        inode = None if value is None else inodes.decode(value)
-        return inode if inode is not None and inode.nlink else None
+        return named(self.tx.get(records.inode(self.tx.pfs, obj)))
 
     def holds(self, name: Name) -> int:
         """The object of that name; 0 where there was none."""
-        value = self.tx.get(records.entry(self.tx.pfs, *name))
-        return 0 if value is None else directory.unpack_entry(value)[0]
+        return held(self.tx.get(records.entry(self.tx.pfs, *name)))
 
     def directory(self, obj: int) -> bytes | None:
         """The path of a directory; None where it did not exist or had no name."""
@@ -148,7 +184,7 @@ class Places:
         if not inode.parent or obj == ROOT:
             return None
         for key, value in self.tx.scan(*records.entries_hashed(self.tx.pfs, inode.parent, inode.name_hash)):
-            if directory.unpack_entry(value)[0] == obj:
+            if held(value) == obj:
                 return Name(inode.parent, records.entry_name(key))
         return None
 
@@ -174,11 +210,12 @@ class Places:
                 break
         return obj
 
-    def names_below(self, root: int, wanted: set[int]) -> dict[int, list[Name]]:
+    def names_below(self, root: int, wanted: set[int]) -> Generator[None, None, dict[int, list[Name]]]:
         """All names that the wanted objects had in a tree. Walks the whole tree: for hard links only."""
         found: dict[int, list[Name]] = {}
         todo = [root] if wanted else []
         while todo:
+            yield
             here = todo.pop()
             for entry in directory.entries(self.tx, here):
                 if entry.object in wanted:

@@ -17,21 +17,35 @@ Nothing outside of the tree is touched, except what was moved into it or out of 
 from __future__ import annotations
 
 import errno
+from collections.abc import Generator, Iterator
 from operator import attrgetter
 
 import msgspec
 
 from gavel.errors import BadRequest
 from gavel.filesystem import directory
-from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
 from gavel.filesystem.file_history import holders
 from gavel.filesystem.inode import Inode
-from gavel.filesystem.log import log
-from gavel.filesystem.past import ROOT, Name, Past, Places, as_of, components, inside, net, text, what_changed
+from gavel.filesystem.log import logging
+from gavel.filesystem.past import (
+    ROOT,
+    Name,
+    Past,
+    Places,
+    as_of,
+    components,
+    finished,
+    held,
+    inside,
+    named,
+    net_paced,
+    text,
+    what_changed,
+)
 from gavel.keys import records
 from gavel.keys.tid import TID_MAX
-from gavel.keys.tid import text as tid_text
+from gavel.limits import SLICE_RECORDS
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -63,6 +77,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(past: Past, path: bytes, to: int | None = None, pfs: int = 0) -> Plan:
+    """As planning, in one go."""
+    return finished(planning(past, path, to, pfs))
+
+
+def planning(past: Past, path: bytes, to: int | None = None, pfs: int = 0) -> Generator[None, None, Plan]:
     """Plan to bring a path (absolute in the volume; symlinks not followed) back to what it was at `to`.
 
     Without `to`: to the state before its last change. Raises ENOENT for a path that is in neither state, BadRequest
@@ -70,13 +89,14 @@ def plan(past: Past, path: bytes, to: int | None = None, pfs: int = 0) -> Plan:
     """
     upto = past.last_tid
     if to is None:
-        to = last_change(past, path, pfs) - 1
+        to = (yield from _last_change(past, path, pfs)) - 1
     if to < past.created_tid:
         raise BadRequest(f"{text(path)} has not changed since the beginning; there is nothing to undo")
-    return Plan(text(path), to, upto, pfs, _Planner(past, components(path), to, upto, pfs).run())
+    actions = yield from _Planner(past, components(path), to, upto, pfs).run()
+    return Plan(text(path), to, upto, pfs, actions)
 
 
-def last_change(past: Past, path: bytes, pfs: int = 0) -> int:
+def _last_change(past: Past, path: bytes, pfs: int) -> Generator[None, None, int]:
     """The tid of the last transaction that changed a file or anything in a tree, or took its path away."""
     found = holders(past, path, pfs)
     if not found:
@@ -86,8 +106,11 @@ def last_change(past: Past, path: bytes, pfs: int = 0) -> int:
         return until
     inode = Places(as_of(past, past.last_tid, pfs)).inode(obj)
     if inode is not None and inode.is_dir:
-        newest = next(log(past, obj, pfs=pfs), None)
-        return since if newest is None else max(newest.tid, since)
+        for newest in logging(past, obj, pfs=pfs):
+            if newest is not None:
+                return max(newest.tid, since)
+            yield
+        return since
     return max(past.versions(records.inode(pfs, obj))[-1].create_tid, since)
 
 
@@ -112,18 +135,19 @@ class _Planner:
         self.alive: dict[int, bool] = {}  # what gets a name: whether it has one now
         self.sources: set[Name] = set()
 
-    def run(self) -> list[Action]:
+    def run(self) -> Generator[None, None, list[Action]]:
         """The actions in order: names from the top down, removals from the bottom up, content, directories last."""
         if self.old != ROOT:
             self._root_name()
         root = self.before.inode(self.old) if self.old else None
         whole = root is not None and root.is_dir
         if whole:
-            self._names_within()
-        placed = self._placements()
-        for obj in sorted(self.spare):
-            for name in self.spare[obj]:
-                self._spared(obj, name)
+            yield from self._names_within()
+        placed = yield from self._placements()
+        todo = [(obj, name) for obj in sorted(self.spare) for name in self.spare[obj]]
+        while todo:
+            yield
+            todo += self._spared(*todo.pop())
         removals = [action for _, action in sorted(self.removals, key=lambda one: -one[0])]
         doomed = {action.target: action.object for action in removals if not action.is_dir}
         actions = [
@@ -132,7 +156,8 @@ class _Planner:
         actions += removals
         names = [name for action in actions for name in (action.target, action.source) if whole and name is not None]
         within = {name.directory for name in names if inside(self.before.directory(name.directory), self.tree)}
-        return actions + self._contents(placed, whole, within)
+        contents = yield from self._contents(placed, whole, within)
+        return actions + contents
 
     # -- names -------------------------------------------------------------------------------------------------
 
@@ -157,27 +182,39 @@ class _Planner:
 
     def _home(self, parts: list[bytes]) -> tuple[int, bytes]:
         """The directory in which a path's last name is to be, restored where it is missing, and the whole path."""
-        if len(parts) == 1:
-            return ROOT, b"/" + parts[0]
-        found = self.after.find(parts[:-1])
-        if found:
-            inode = self.after.inode(found)
-            if inode is None or not inode.is_dir:
-                where = text(b"/" + b"/".join(parts[:-1]))
-                raise BadRequest(f"{where} was a directory then and is none now; undo {where} first")
-            return found, b"/" + b"/".join(parts)
-        missing = self.before.find(parts[:-1])
-        path = self.after.directory(missing)
-        if path is None:
-            above, path = self._home(parts[:-1])
-            self.places.append((len(parts) - 2, Name(above, parts[-2]), missing, path))
-        return missing, path + b"/" + parts[-1]
+        missing: list[tuple[int, int]] = []
+        home, path = ROOT, b""
+        for depth in range(len(parts) - 1, 0, -1):
+            found = self.after.find(parts[:depth])
+            if found:
+                path = b"/" + b"/".join(parts[:depth])
+                inode = self.after.inode(found)
+                if inode is None or not inode.is_dir:
+                    where = text(path)
+                    raise BadRequest(f"{where} was a directory then and is none now; undo {where} first")
+                home = found
+                break
+            then = self.before.find(parts[:depth])
+            elsewhere = self.after.directory(then)
+            if elsewhere is not None:
+                home, path = then, elsewhere
+                break
+            missing.append((depth, then))
+        for depth, then in reversed(missing):
+            path += b"/" + parts[depth - 1]
+            self.places.append((depth - 1, Name(home, parts[depth - 1]), then, path))
+            home = then
+        return home, path + b"/" + parts[-1]
 
-    def _names_within(self) -> None:
+    def _names_within(self) -> Iterator[None]:
         """The names in the tree's directories that are not what they were."""
-        for key, was, now in net(self.past, *self.tids, records.all_in(self.pfs, records.ENTRIES)):
+        for found in net_paced(self.past, *self.tids, records.all_in(self.pfs, records.ENTRIES)):
+            if found is None:
+                yield
+                continue
+            key, was, now = found
             name = Name(records.parse(key).object, records.entry_name(key))
-            old, new = _object(was), _object(now)
+            old, new = held(was), held(now)
             if old == new or not inside(self.before.directory(name.directory), self.tree):
                 continue
             if old:
@@ -191,10 +228,13 @@ class _Planner:
         """Where a path of the old tree will be."""
         return path if self.shown is None or self.tree is None else self.shown + path[len(self.tree) :]
 
-    def _placements(self) -> list[Action]:
+    def _placements(self) -> Generator[None, None, list[Action]]:
         """Actions that give names: each takes a spare name of its object along, if there is one."""
         actions = []
-        for _, target, obj, path in sorted(self.places, key=lambda place: (place[0], place[3])):
+        places = sorted(self.places, key=lambda place: (place[0], place[3]))
+        for count, (_, target, obj, path) in enumerate(places):
+            if count % SLICE_RECORDS == 0:
+                yield
             inode = self.before.inode(obj)
             assert inode is not None
             now = self.after.inode(obj)
@@ -232,40 +272,36 @@ class _Planner:
 
     # -- what is not to be there -------------------------------------------------------------------------------
 
-    def _spared(self, obj: int, name: Name) -> None:
-        """Deal with a name that is not to be here: its object came since, or came from elsewhere."""
+    def _spared(self, obj: int, name: Name) -> list[tuple[int, Name]]:
+        """Deal with a name that is not to be here: its object came since, or came from elsewhere.
+
+        Returns the names below that are to be dealt with next.
+        """
         then = self.before.inode(obj)
-        now = self.after.inode(obj)
-        if then is None:
-            self._remove(obj, name, now)
-            return
-        home = self.before.name(obj, then)
-        if home is None or self.after.holds(home) == obj or inside(self.before.path(home), self.tree):
-            self._remove(obj, name, now)  # one link too many
-            return
+        home = None if then is None else self.before.name(obj, then)
+        if then is None or home is None or self.after.holds(home) == obj or inside(self.before.path(home), self.tree):
+            return self._remove(obj, name)  # new, or one link too many
         was, path = self.before.path(home), self.after.path(name)
         assert was is not None and path is not None
         if self.after.holds(home) or self.after.directory(home.directory) is None:
             raise BadRequest(f"{text(path)} was {text(was)} then, where it cannot go back to; move it elsewhere first")
-        moved = Action("move", text(was), text(path), (), obj, then.is_dir, home, name)
-        self.homeward.append(moved)
+        self.homeward.append(Action("move", text(was), text(path), (), obj, then.is_dir, home, name))
+        return []
 
-    def _remove(self, obj: int, name: Name, now: Inode | None) -> None:
-        is_dir = now is not None and now.is_dir
-        if is_dir:
-            for entry in directory.entries(self.after.tx, obj):
-                below = Name(obj, entry.name)
-                if below not in self.sources:  # else it goes from here to the place it had in the tree
-                    self._spared(entry.object, below)
-        path = self.after.path(name)
-        assert path is not None
-        what = ("link",) if now is not None and not is_dir and now.nlink > 1 else ()
-        action = Action("remove", text(path), None, what, obj, is_dir, name)
+    def _remove(self, obj: int, name: Name) -> list[tuple[int, Name]]:
+        now, path = self.after.inode(obj), self.after.path(name)
+        assert now is not None and path is not None
+        what = ("link",) if not now.is_dir and now.nlink > 1 else ()
+        action = Action("remove", text(path), None, what, obj, now.is_dir, name)
         self.removals.append((path.count(b"/"), action))
+        if not now.is_dir:
+            return []
+        below = [(entry.object, Name(obj, entry.name)) for entry in directory.entries(self.after.tx, obj)]
+        return [(child, place) for child, place in below if place not in self.sources]  # those go to their old places
 
     # -- content -----------------------------------------------------------------------------------------------
 
-    def _contents(self, placed: list[Action], whole: bool, worked_in: set[int]) -> list[Action]:
+    def _contents(self, placed: list[Action], whole: bool, worked_in: set[int]) -> Generator[None, None, list[Action]]:
         """What to do to the objects themselves; those that come back are restored with their names.
 
         The directories that were worked in get their times back, whatever they are now.
@@ -273,7 +309,10 @@ class _Planner:
         gone = {action.object for action in placed if not self.alive[action.object]}
         files: list[Action] = []
         directories: list[Action] = []
-        for obj in sorted({*self._touched(whole), *gone, *worked_in}):
+        touched = yield from self._touched(whole)
+        for count, obj in enumerate(sorted({*touched, *gone, *worked_in})):
+            if count % SLICE_RECORDS == 0:
+                yield
             old, new = self.before.inode(obj), self.after.inode(obj)
             assert old is not None
             what = () if new is None else tuple(what_changed(self.past, *self.tids, self.pfs, obj, old, new))
@@ -287,31 +326,22 @@ class _Planner:
         order = attrgetter("path")
         return sorted(files, key=order) + sorted(directories, key=order, reverse=True)
 
-    def _touched(self, whole: bool) -> set[int]:
+    def _touched(self, whole: bool) -> Generator[None, None, set[int]]:
         """The objects of the old tree whose inode is not what it was."""
         if not whole:
             return {self.old} if self.old and self.after.inode(self.old) is not None else set()
         touched: set[int] = set()
         linked: set[int] = set()
-        for key, was, _ in net(self.past, *self.tids, records.all_in(self.pfs, records.INODES)):
-            obj = records.parse(key).object
-            inode = None if was is None else inodes.decode(was)
-            if inode is None or not inode.nlink:
+        for found in net_paced(self.past, *self.tids, records.all_in(self.pfs, records.INODES)):
+            if found is None:
+                yield
+                continue
+            obj, inode = records.parse(found.key).object, named(found.old)
+            if inode is None:
                 continue
             if inside(self.before.path_of(obj), self.tree):
                 touched.add(obj)
             elif not inode.is_dir and (inode.nlink > 1 or not inode.parent):
                 linked.add(obj)
-        return touched | self.before.names_below(self.old, linked).keys()
-
-
-def describe(made: Plan) -> str:
-    """A plan in one sentence."""
-    counts = {kind: sum(action.kind == kind for action in made.actions) for kind in ("restore", "move", "remove")}
-    changed = sum(action.kind == "change" for action in made.actions)
-    told = ", ".join(f"{count} to {kind}" for kind, count in {**counts, "change": changed}.items() if count)
-    return f"{made.path} back to {tid_text(made.to)}: {told or 'nothing to do'}"
-
-
-def _object(value: bytes | None) -> int:
-    return 0 if value is None else int(directory.unpack_entry(value)[0])
+        below = yield from self.before.names_below(self.old, linked)
+        return touched | below.keys()

@@ -4,12 +4,12 @@ from typing import cast
 import pytest
 
 from gavel.errors import BadRequest
-from gavel.filesystem import acl, data, restore, undo
+from gavel.filesystem import acl, data, namespace, restore, undo
 from gavel.filesystem.diff import diff
 from gavel.filesystem.namespace import EXCHANGE
 from gavel.limits import EXTENT_MAX, SLICE_RECORDS
 from tests.unit.filesystem.engine_scenario import EngineScenario
-from tests.unit.filesystem.scenario import Scenario
+from tests.unit.filesystem.scenario import ME, Scenario
 
 
 @pytest.fixture(params=[Scenario, EngineScenario])
@@ -313,7 +313,7 @@ def test_many_files_come_back_in_bounded_slices(fs: Scenario) -> None:
 def test_a_plan_changes_nothing(fs: Scenario) -> None:
     fs.remove("/d")
     before = fs.listing()
-    assert undo.describe(undo.plan(fs, b"/d/f")).endswith("2 to restore, 1 to change")
+    assert [action.kind for action in undo.plan(fs, b"/d/f").actions] == ["restore", "restore", "change"]
     assert fs.listing() == before
 
 
@@ -352,3 +352,15 @@ def test_somebody_takes_the_directory_away(fs: Scenario) -> None:
     (piece,) = restore.slices(fs, plan)
     with pytest.raises(BadRequest, match="/d/f was changed by somebody while the undo was under way"):
         fs.do(piece)
+
+
+def test_trees_deeper_than_python_recurses() -> None:
+    fs = Scenario()
+    parent = fs.obj("")
+    t0 = fs.last_tid
+    for _ in range(1050):
+        parent, _ = fs.run(namespace.mkdir, parent, b"x", 0o755, ME)
+    deep = fs.last_tid
+    fs.undo("/x", t0)
+    assert fs.listing().keys() == {"/"}
+    assert len(fs.undo("/x" * 1050, deep)) == 2 * 1050
