@@ -142,11 +142,11 @@ def diff(
     target, session = _reach(path)
     try:
         args = {"path": target.inner, "old": when, "new": until, "lines": not json}
-        session.call("diff", args, _collect(found))
+        result = session.call("diff", args, _collect(found))
     finally:
         session.close()
     if json:
-        output.print_json({"path": target.inner, "differences": found})
+        output.print_json({"path": target.inner, "differences": found, **result})
         return
     for one in found:
         sizes = ""

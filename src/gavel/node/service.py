@@ -8,6 +8,7 @@ in docs/guide/commands.md.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Generator
 from typing import NamedTuple
@@ -72,6 +73,7 @@ class Service:
         return {
             "volume": self._volume,
             "mounted": self._directory,
+            "pid": None if self._directory is None else os.getpid(),
             "label": found.label,
             "identity": found.identity,
             "read_only": found.read_only and self._directory is not None,
