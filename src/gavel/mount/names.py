@@ -12,15 +12,15 @@ from struct import Struct
 
 from gavel.filesystem import directory, namespace
 from gavel.filesystem.caller import Caller
-from gavel.mount import abi
+from gavel.filesystem.inode import Inode
+from gavel.mount import abi, listing
 from gavel.mount.nodes import NO_NAME, Nodes, entry, entry_plus
 from gavel.mount.past import PastNames
 from gavel.mount.session import Header, Reply
 from gavel.mount.views import FIRST, View
+from gavel.transaction.transaction import Transaction
 
 _MARK = b"@@"
-_DIRENT, _DIRENTPLUS = abi.DIRENT.size, abi.DIRENTPLUS.size
-_SPARE = 16  # what a name takes beside its entry, at a guess; a wrong one costs a shorter reply or an entry read twice
 _DOTS = (b".", b"..")
 _NO_ENTRY = bytes(abi.ENTRY_OUT.size)
 _dirent = abi.DIRENT.pack
@@ -160,29 +160,23 @@ class Names:
     def readdir(self, header: Header, body: memoryview) -> Reply:
         """READDIR: names and types; as many as fit."""
         _, cookie, size, _, _, _, _ = abi.READ_IN.unpack_from(body)
-        found = self._nodes.read(header[3], directory.readdir, cookie, max(1, size // (_DIRENT + _SPARE)))
-        parts: list[bytes] = []
-        for obj_cookie, name, obj, kind in found[: _fitting(found, _DIRENT, size)]:
-            length = len(name)
-            parts.append(_dirent(obj, obj_cookie, length, kind) + name + bytes(-length & 7))
-        return b"".join(parts)
+        return listing.packed(self._nodes.read(header[3], listing.entries, cookie, size, listing.HEAD))
 
     def readdirplus(self, header: Header, body: memoryview) -> Reply:
         """READDIRPLUS: names with their entries, each of which counts as a lookup."""
         _, cookie, size, _, _, _, _ = abi.READ_IN.unpack_from(body)
         node = header[3]
-        found = self._nodes.read(node, directory.readdir_plus, cookie, max(1, size // (_DIRENTPLUS + _SPARE)))
+        found, inodes = self._nodes.read(node, _with_inodes, cookie, size)
         above = self._nodes.place(node) if node >= FIRST else None
         parts: list[bytes] = []
-        for one, inode in found[: _fitting([one for one, _ in found], _DIRENTPLUS, size)]:
-            name = one.name
+        for (obj, at, name, kind), inode in zip(found, inodes, strict=True):
             if name in _DOTS:
-                parts.append(_NO_ENTRY + _dirent(one.object, one.cookie, len(name), one.type) + name.ljust(8, b"\0"))
+                parts.append(_NO_ENTRY + _dirent(obj, at, len(name), kind) + name.ljust(8, b"\0"))
             elif above is None:
-                parts.append(entry_plus(one.object, inode, one.cookie, name, one.type))
+                parts.append(entry_plus(obj, inode, at, name, kind))
             else:
-                own = self._nodes.views.enter(View(one.object, above.at), node, name, inode.is_dir)
-                parts.append(entry_plus(own, inode, one.cookie, name, one.type))
+                own = self._nodes.views.enter(View(obj, above.at), node, name, inode.is_dir)
+                parts.append(entry_plus(own, inode, at, name, kind))
         return b"".join(parts)
 
     def forget(self, header: Header, body: memoryview) -> Reply:
@@ -203,14 +197,6 @@ class Names:
 _KEEP_CACHE = 1 << 1
 
 
-def _fitting(found: list[directory.Entry], head: int, size: int) -> int:
-    """How many entries fit into a reply. It never ends between two of one cookie: the second would be lost."""
-    room = size
-    for count, one in enumerate(found):
-        room -= head + (len(one.name) + 7 & ~7)
-        if room < 0:
-            fit = count
-            while fit > 1 and found[fit - 1].cookie == one.cookie:
-                fit -= 1
-            return fit
-    return len(found)
+def _with_inodes(tx: Transaction, node: int, cookie: int, size: int) -> tuple[list[listing.Found], list[Inode]]:
+    found = listing.entries(tx, node, cookie, size, listing.HEAD_PLUS)
+    return found, listing.inodes_of(tx, found) if found else []

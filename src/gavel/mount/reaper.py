@@ -83,6 +83,9 @@ class Reaper:
             self._loop.call_later(GATHER_SECONDS, self._ask)
 
     def _ask(self) -> None:
+        if len(self._forgotten) < REAP_WAITING and self.busy():
+            self._loop.call_later(GATHER_SECONDS, self._ask)
+            return
         self._armed = False
         forgotten, self._forgotten = self._forgotten, []
         if self.ask is not None and not self._closed:
