@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -19,21 +20,13 @@ def register(app: typer.Typer) -> None:
 
 def parse_size(text: str) -> int:
     """Bytes of a size as people write it: a number and K, M, G, T or P (powers of 1024); raises BadRequest."""
-    from gavel.errors import BadRequest
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([kmgtp])(?:i?b)?)?", text.strip().lower())
+    number = round(float(found[1]) * 1024 ** (" kmgtp".index(found[2] or " "))) if found else 0
+    if number <= 0:
+        from gavel.errors import BadRequest
 
-    digits = text.strip().upper().removesuffix("B").removesuffix("I")
-    unit = 1
-    if digits and digits[-1] in "KMGTP":
-        unit = 1024 ** ("KMGTP".index(digits[-1]) + 1)
-        digits = digits[:-1]
-    try:
-        amount = float(digits)
-        found = round(amount * unit)
-    except (ValueError, OverflowError):
-        raise BadRequest(f"{text!r} is no size; write it like 64G or 500M") from None
-    if found <= 0 or not digits[0].isdigit():
         raise BadRequest(f"{text!r} is no size; write it like 64G or 500M")
-    return found
+    return number
 
 
 def mkfs(
