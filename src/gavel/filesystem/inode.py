@@ -1,7 +1,8 @@
 """The inode record: what is true of an object, whatever its names.
 
 An inode is encoded as a MessagePack array in field order; fields added later come at the end with defaults, so that
-old records stay readable. Object ids are unique forever, therefore there is no generation.
+old records stay readable. Object ids are unique forever, so a generation is needed only where the same object comes
+back after its removal.
 
 Invariants:
 - a directory's nlink is 2 and one for each directory in it; its size is the number of its entries;
@@ -49,6 +50,7 @@ class Inode(msgspec.Struct, array_like=True, gc=False):
     xattrs: int = 0  # how many, so that the kernel's question for a missing one needs no lookup
     flags: int = 0
     target: bytes = b""  # of a symlink
+    generation: int = 0  # of a directory that undo brought back: when (ns). The kernel never revives one it saw removed
 
     @property
     def is_dir(self) -> bool:

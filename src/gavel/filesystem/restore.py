@@ -207,7 +207,7 @@ def _revive(tx: Transaction, obj: int, then: Inode, target: Name) -> None:
     inodes.write(tx, target.directory, home)
     orphans.gain_name(tx, obj, inode, target.directory, records.entry_cookie(key))
     if then.is_dir:
-        inode.nlink = 2
+        inode.nlink, inode.generation = 2, tx.now
         inodes.write(tx, obj, inode)
 
 
@@ -266,7 +266,14 @@ def _attributes(obj: int, then: Inode, values: list[tuple[bytes, bytes]], tx: Tr
     if now.is_file and now.size > size:
         used -= extent_map.clear(tx, obj, size, now.size)
     inode = msgspec.structs.replace(
-        then, nlink=now.nlink, parent=now.parent, name_hash=now.name_hash, size=size, used=used, ctime=tx.now
+        then,
+        nlink=now.nlink,
+        parent=now.parent,
+        name_hash=now.name_hash,
+        generation=now.generation,
+        size=size,
+        used=used,
+        ctime=tx.now,
     )
     inodes.write(tx, obj, inode)
 

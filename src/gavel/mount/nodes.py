@@ -106,7 +106,7 @@ def entry(node: int, inode: Inode, lives: int = FOREVER) -> bytes:
     """The reply to whatever makes a name known to the kernel."""
     mtime, ctime, atime = divmod(inode.mtime, _NS), divmod(inode.ctime, _NS), divmod(inode.atime, _NS)
     return _entry(
-        node, 0, lives, FOREVER, 0, 0,
+        node, inode.generation, lives, FOREVER, 0, 0,
         node, inode.size, (inode.used + 511) >> 9, atime[0], mtime[0], ctime[0], atime[1], mtime[1], ctime[1],
         inode.mode, inode.nlink, inode.uid, inode.gid, inode.rdev, BLOCK, 0,
     )  # fmt: skip
@@ -127,7 +127,7 @@ def entry_plus(node: int, inode: Inode, cookie: int, name: bytes, kind: int) -> 
     mtime, ctime, atime = divmod(inode.mtime, _NS), divmod(inode.ctime, _NS), divmod(inode.atime, _NS)
     size = len(name)
     return _plus(
-        node, 0, FOREVER, FOREVER, 0, 0,
+        node, inode.generation, FOREVER, FOREVER, 0, 0,
         node, inode.size, (inode.used + 511) >> 9, atime[0], mtime[0], ctime[0], atime[1], mtime[1], ctime[1],
         inode.mode, inode.nlink, inode.uid, inode.gid, inode.rdev, BLOCK, 0,
         node, cookie, size, kind,
