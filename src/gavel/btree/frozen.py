@@ -34,12 +34,13 @@ class TreeRoot(msgspec.Struct, array_like=True, frozen=True):
 class Frozen:
     """The dirty nodes of a tree at the moment of `BTree.freeze`."""
 
-    __slots__ = ("_pool", "_root", "_shape")
+    __slots__ = ("_pool", "_root", "_shape", "unwritten")
 
-    def __init__(self, pool: Pool, root: Node, shape: TreeRoot) -> None:
+    def __init__(self, pool: Pool, root: Node, shape: TreeRoot, unwritten: int) -> None:
         self._pool = pool
         self._root = root
         self._shape = shape
+        self.unwritten = unwritten  # about how many bytes of nodes are still to be written
 
     @property
     def root(self) -> TreeRoot:
@@ -51,6 +52,7 @@ class Frozen:
     def save(self) -> Iterator[int]:
         """Write every node that has no address yet; yields the size after each. Raises VolumeFull, DeviceFull."""
         if self._root.address:
+            self.unwritten = 0
             return
         path: list[tuple[Node, Iterator[Node]]] = [(self._root, iter(self._root.values if self._root.level else ()))]
         while path:
@@ -61,7 +63,9 @@ class Frozen:
                 continue
             path.pop()
             self._write(node)
+            self.unwritten = max(0, self.unwritten - node.size)
             yield node.size
+        self.unwritten = 0
 
     def _write(self, node: Node) -> None:
         node.address = self._pool.store.save_node(encode(node), node.superseded)

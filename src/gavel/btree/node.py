@@ -30,6 +30,7 @@ NODE_PACKED: Final = NODE_MAX * 15 // 16  # how full the nodes are made that a r
 HEIGHT_MAX: Final = 16  # levels; with two children a node that is still 2**16 leaves, and nodes have hundreds
 
 RECORD_OVERHEAD: Final = 13  # encoded: two bytes before the key, nine for the tid, two before the value
+NODE_OVERHEAD: Final = 11  # encoded: the heads of four arrays and the level
 CHILD_OVERHEAD: Final = 20  # encoded: two bytes before the separator, nine for the bound, nine for the address
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -129,6 +130,6 @@ def decode(node: Node, payload: bytes) -> None:
         raise Damaged("B-tree node", node.address, f"level {level}", f"level {found}")
     node.keys, node.tids = keys, tids
     node.values = [Node(level - 1, address) for address in values] if level else values  # type: ignore[arg-type]
-    node.size = len(payload)
+    node.size = len(payload) - NODE_OVERHEAD
     node.used = False
     node.hot = -1

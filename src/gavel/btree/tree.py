@@ -27,13 +27,14 @@ Slice = tuple[list[bytes], list[int], list[bytes]]
 class BTree:
     """A tree over a pool; `start` is what Frozen.root gave when it was last written, None for an empty tree."""
 
-    __slots__ = ("_levels", "bound", "dirty_bytes", "edition", "edits", "nodes", "pool", "records", "root")
+    __slots__ = ("_frozen", "_levels", "bound", "dirty_bytes", "edition", "edits", "nodes", "pool", "records", "root")
 
     def __init__(self, pool: Pool, start: TreeRoot | None = None) -> None:
         self.pool = pool
         self.edition = 1
         self.edits = 0  # counts merges, so that iterators notice
-        self.dirty_bytes = 0  # about what a checkpoint would have to write
+        self.dirty_bytes = 0  # about how much of it was changed since it was last frozen
+        self._frozen: Frozen | None = None  # the last one
         if start is None or not start.address:
             self.root = empty_leaf(self.edition)
             self.bound = self.records = 0
@@ -207,6 +208,13 @@ class BTree:
 
     def freeze(self) -> Frozen:
         """The tree as it is now, to be written while edits go on. Give up a former one before."""
+        shape = TreeRoot(0, self.root.level, self.bound, self.records, self.nodes)
+        self._frozen = Frozen(self.pool, self.root, shape, self.unwritten)
         self.edition += 1
         self.dirty_bytes = 0
-        return Frozen(self.pool, self.root, TreeRoot(0, self.root.level, self.bound, self.records, self.nodes))
+        return self._frozen
+
+    @property
+    def unwritten(self) -> int:
+        """About how many bytes of nodes are to be written, by the checkpoint under way and by the next."""
+        return self.dirty_bytes + (self._frozen.unwritten if self._frozen is not None else 0)

@@ -218,8 +218,8 @@ class History:
 
     @property
     def dirty_bytes(self) -> int:
-        """About how many bytes of nodes the next checkpoint has to write; they stay in memory until then."""
-        return self._current.dirty_bytes + self._past.dirty_bytes
+        """About how many bytes of nodes are not written yet; they stay in memory until a checkpoint writes them."""
+        return self._current.unwritten + self._past.unwritten
 
     def counts(self) -> Counts:
         """How much there is."""

@@ -1,0 +1,157 @@
+"""What the machines do not show: how little is read, what stays in memory, what happens when a node is gone."""
+
+import pytest
+
+from gavel.btree.checker import check_tree, walk
+from gavel.btree.edit import Replaced
+from gavel.btree.frozen import TreeRoot
+from gavel.btree.pool import Pool
+from gavel.btree.tree import BTree
+from gavel.errors import Damaged
+from tests.unit.btree.memory_store import MemoryStore, addresses
+
+TID = 1 << 50
+
+
+def put(tree: BTree, tid: int, keys: list[bytes], value: bytes | None) -> Replaced:
+    replaced = Replaced()
+    tree.merge(tid, keys, [tid] * len(keys), [value] * len(keys), replaced)
+    return replaced
+
+
+def key(number: int) -> bytes:
+    return b"key%08d" % number
+
+
+def written(tree: BTree) -> TreeRoot:
+    frozen = tree.freeze()
+    for _ in frozen.save():
+        pass
+    return frozen.root
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def large(store: MemoryStore, count: int = 30_000, limit: int = 1 << 20) -> BTree:
+    tree = BTree(Pool(store, 1 << 30))
+    put(tree, TID, [key(n) for n in range(count)], b"v" * 40)
+    return BTree(Pool(store, limit), written(tree))
+
+
+def test_ascending_keys_fill_their_nodes(store: MemoryStore) -> None:
+    tree = BTree(Pool(store, 1 << 30))
+    for first in range(0, 20_000, 7):
+        put(tree, TID + first, [key(n) for n in range(first, first + 7)], b"v" * 40)
+    sizes = [placed.node.size for placed in walk(tree) if placed.node.level == 0]
+    assert sum(sizes) / len(sizes) > 14_000
+
+
+def test_a_lookup_reads_one_node_a_level_and_then_none(store: MemoryStore) -> None:
+    tree = large(store)
+    before = tree.pool.loads
+    assert tree.get(key(12_345)) == b"v" * 40
+    assert tree.pool.loads - before == tree.root.level
+    assert tree.get(key(12_345) + b"x") is None
+    assert tree.find(key(12_345)) == (TID, b"v" * 40)
+    assert tree.pool.loads - before == tree.root.level
+
+
+def test_what_did_not_change_is_not_read(store: MemoryStore) -> None:
+    tree = large(store)
+    put(tree, TID + 5, [key(100)], b"new")
+    before = tree.pool.loads
+    found = [each for keys, tids, _ in tree.slices(above=TID) for each in zip(keys, tids, strict=True)]
+    assert (key(100), TID + 5) in found and len(found) < 500
+    assert list(tree.slices(key(5000), key(6000), TID)) == []
+    assert list(tree.slices(above=TID + 5)) == []
+    assert tree.pool.loads == before
+
+
+def test_a_scan_holds_no_more_than_the_pool_allows(store: MemoryStore) -> None:
+    tree = large(store, limit=100_000)
+    count = 0
+    for keys, _, _ in tree.slices():
+        count += len(keys)
+        assert tree.pool.bytes <= 100_000
+    assert count == 30_000
+    in_memory = sum(placed.node.size for placed in walk(tree, loaded_only=True))
+    assert in_memory <= 100_000 + tree.root.size
+
+
+def test_a_scan_does_not_push_out_what_lookups_use(store: MemoryStore) -> None:
+    tree = large(store, limit=400_000)
+    hot = [key(n) for n in range(0, 3000, 100)]
+    for each in hot:
+        tree.get(each)
+    for _ in tree.slices():
+        for each in hot:
+            tree.get(each)
+    before = tree.pool.loads
+    for each in hot:
+        tree.get(each)
+    assert tree.pool.loads == before
+
+
+def test_deleting_nearly_all_leaves_few_nodes(store: MemoryStore) -> None:
+    tree = large(store)
+    put(tree, TID + 1, [key(n) for n in range(30_000) if n % 1000], None)
+    assert tree.records == 30
+    assert not any(check_tree(tree))
+    assert tree.nodes < 10
+    put(tree, TID + 2, [key(n) for n in range(0, 30_000, 1000)], None)
+    assert (tree.records, tree.nodes, tree.root.level) == (0, 1, 0)
+    assert addresses(tree) == store.live == set()
+
+
+def test_deleting_one_by_one_leaves_few_nodes(store: MemoryStore) -> None:
+    tree = large(store, 5000)
+    for n in range(5000):
+        put(tree, TID + 1 + n, [key(n * 7919 % 5000)], None)
+    assert (tree.records, tree.nodes) == (0, 1)
+    assert store.live == set()
+
+
+def test_equal_values_are_reported_and_change_nothing(store: MemoryStore) -> None:
+    tree = BTree(Pool(store, 1 << 20))
+    put(tree, TID, [key(n) for n in range(10)], b"v")
+    replaced = put(tree, TID + 1, [key(n) for n in range(5, 15)], b"v")
+    assert replaced.same == [key(n) for n in range(5, 10)]
+    assert replaced.keys == []
+    assert tree.find(key(5)) == (TID, b"v")
+    assert tree.find(key(12)) == (TID + 1, b"v")
+
+
+def test_a_node_that_is_gone_is_damage(store: MemoryStore) -> None:
+    tree = large(store, limit=0)
+    store.nodes.clear()
+    for read in (tree.get, tree.find, tree.seek):
+        with pytest.raises(Damaged):
+            read(key(77))
+    with pytest.raises(Damaged):
+        list(tree.slices())
+    with pytest.raises(Damaged):
+        put(tree, TID + 1, [key(77)], b"")
+
+
+def test_a_root_of_absurd_height_is_damage(store: MemoryStore) -> None:
+    with pytest.raises(Damaged):
+        BTree(Pool(store, 0), TreeRoot(1, 99, 0, 0, 0))
+
+
+def test_unwritten_bytes_go_down_as_they_are_written_and_up_again_when_given_up(store: MemoryStore) -> None:
+    tree = BTree(Pool(store, 1 << 30))
+    put(tree, TID, [key(n) for n in range(5000)], b"v" * 40)
+    whole = tree.unwritten
+    assert whole > 5000 * 60
+    saving = tree.freeze().save()
+    next(saving)
+    left = tree.unwritten
+    assert 0 < left < whole
+    put(tree, TID + 1, [key(0)], b"w")
+    assert tree.unwritten > left
+    saving.close()  # type: ignore[attr-defined]
+    written(tree)
+    assert tree.unwritten == 0
