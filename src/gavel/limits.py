@@ -56,6 +56,14 @@ HAND_OVER_SECONDS: Final = 4  # how long data of open files stays in the kernel'
 REAP_OBJECTS: Final = 32  # orphans deleted in one turn of the event loop; a millisecond or so
 REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more are deleted among the requests
 
+# Upkeep.
+JOB_RECORDS: Final = 64  # records looked at in one step of a job; a fraction of a millisecond
+JOB_DIRTY_MAX: Final = 8 * MIB  # nodes that a job leaves waiting in memory before it has them written
+RETENTION_POINTS_MAX: Final = 6000  # states below the horizon that are kept; their tids are one record
+RETENTION_SPAN_MAX: Final = 1000 * 366 * 86_400  # seconds; what a policy can say other than `forever`
+VICTIMS_MAX: Final = 256 * MIB  # bytes that one pass of reblock moves
+DEDUP_SUMS: Final = 400_000  # extents that one pass of dedup remembers; some 100 MB
+
 # Looking back.
 DATA_CHANGES_MAX: Final = 4096  # data records looked at to tell a write from a truncation; with more it was written
 LOG_CHANGES_MAX: Final = 20_000  # changes that `gavel log` holds in memory while it goes back in time, some 10 MB

@@ -61,6 +61,11 @@ class Cache:
         """The transaction has committed or was given up: what it staged is referred to by now, or never will be."""
         del self._optimistic[number]
 
+    @property
+    def open_transactions(self) -> bool:
+        """Whether there are any that may commit later what they have read by now."""
+        return bool(self._optimistic)
+
     def take_object(self) -> int:
         """An object id that was never used and never will be again; raises VolumeFull when there is room for none."""
         self._volume.require_room()

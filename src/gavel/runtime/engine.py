@@ -27,6 +27,7 @@ from gavel.limits import FLUSH_SECONDS
 from gavel.media.device import Device
 from gavel.media.volume import Space, Volume
 from gavel.replica.replica import Replica
+from gavel.runtime.jobs import Jobs
 from gavel.runtime.shells import LoopShell, Shell, ThreadShell
 from gavel.transaction.requests import Barrier, Checkpoint, Commit, Request
 from gavel.transaction.transaction import Transaction, sorted_writes
@@ -83,6 +84,7 @@ class Engine:
         if shell is None:
             shell = LoopShell(device, loop) if loop is not None else ThreadShell(device, self.turn)
         self._shell = shell
+        self.jobs = Jobs(self)
         self.present = self.cache.reader(0)  # reads the present whenever it is used; for reading only, its `now` is 0
         self._carry_out()
         if not read_only:
@@ -208,12 +210,22 @@ class Engine:
         """Sizes of the volume in bytes."""
         return self.volume.space()
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits for a sync or a checkpoint."""
+        return bool(self._waiters)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back after so many seconds, on the engine's loop or holding its turn; not once it is closed."""
+        self._shell.later(seconds, callback)
+
     def abandon(self) -> None:
         """Stop without flushing: what a crash would do. The device is the caller's to close."""
         self._shell.close()
 
     async def close(self) -> None:
-        """Flush, checkpoint and stop, on an event loop. Raises what kept it from being durable."""
+        """End the jobs, flush, checkpoint and stop, on an event loop. Raises what kept it from being durable."""
+        self.jobs.close()
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
             if self.replica.failure is None:
@@ -224,6 +236,8 @@ class Engine:
 
     def close_now(self) -> None:
         """Like close, for threads; call it without holding the turn."""
+        with self.turn:
+            self.jobs.close()
         future: Future[int] = Future()
         try:
             if self.replica.failure is None:

@@ -1,0 +1,287 @@
+"""Upkeep beside everything else: runs the steps of one job at a time in short slices, through the engine's shell.
+
+Invariants:
+- a slice ends with the first step after SLICE_NS, so a commit waits no longer than that and one small step;
+- between slices whoever wants the cores has them, and while there is other work the pauses are longer than the slices;
+- at most one job is under way; jobs that somebody waits for go before those that a mount runs by itself, and end
+  one of those that is under way (its cursor lets it go on later);
+- nothing a job raises reaches anybody but those who look at the job.
+
+All methods are called on the engine's loop or holding its turn, except where they say otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from gavel.errors import BadRequest, GavelError
+from gavel.upkeep.job import Ask, Progress, Steps, Write
+
+if TYPE_CHECKING:
+    from gavel.runtime.engine import Engine
+
+T = TypeVar("T")
+
+SLICE_NS = 2_000_000
+BUSY_SECONDS = 0.005  # pause between slices while there is other work: commits get more than two thirds of the time
+IDLE_SECONDS = 0.0002  # and while there is none, for threads that wait for the turn
+RETRY_SECONDS = 0.05  # how soon to look again whether the last open transaction has ended
+
+log = logging.getLogger("gavel.jobs")
+
+
+class State(Enum):
+    """Where a job is on its way."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"  # cancelled, or out of time
+
+
+_OVER = (State.DONE, State.FAILED, State.STOPPED)
+
+
+class Job(Generic[T]):
+    """A job that was started: what it is doing, and in the end its result.
+
+    `progress`, `state`, `error` may be looked at from any thread. `on_end` is called once, when it is over.
+    """
+
+    def __init__(self, name: str, steps: Steps[T], background: bool, rate: int | None, seconds: float | None) -> None:
+        self.name = name
+        self.background = background
+        self.state = State.WAITING
+        self.progress: Progress | None = None
+        self.error: BaseException | None = None
+        self.on_end: list[Callable[[Job[T]], object]] = []
+        self.spent_ns = 0  # in its own slices
+        self._steps = steps
+        self._rate = rate
+        self._budget_ns = None if seconds is None else int(seconds * 1e9)
+        self._answer: Any = None
+        self._asked: Ask | None = None
+        self._trouble: BaseException | None = None
+        self._result: T | None = None
+        self._began_ns = -1
+        self._ended = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.state in _OVER
+
+    def result(self) -> T:
+        """What it came to, once it is over; raises what it ended with, BadRequest if it was stopped."""
+        assert self.over, "a job under way has no result yet"
+        if self.error is not None:
+            raise self.error
+        if self.state is State.STOPPED:
+            raise BadRequest(f"{self.name} was stopped before it had ended; start it again, it goes on from there")
+        return self._result  # type: ignore[return-value]
+
+    def wait_now(self, seconds: float | None = None) -> bool:
+        """Wait in a thread, not holding the turn, until it is over; whether it is."""
+        return self._ended.wait(seconds)
+
+    async def wait(self) -> T:
+        """Wait on the engine's loop; its result. Cancelling the wait leaves the job alone."""
+        if not self.over:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.on_end.append(lambda _: None if future.done() else future.set_result(None))
+            await future
+        return self.result()
+
+
+class Jobs:
+    """The jobs of an engine. `busy` tells whether there is other work just now; a mount puts in its own knowledge."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: deque[Job[Any]] = deque()
+        self._armed = False
+        self._closed = False
+        self.current: Job[Any] | None = None
+        self.slice_ns = SLICE_NS
+        self.busy: Callable[[], bool] = lambda: False
+
+    # -- for those who start jobs ------------------------------------------------------------------------------
+
+    def start(
+        self,
+        name: str,
+        steps: Steps[T],
+        *,
+        background: bool = False,
+        rate: int | None = None,
+        seconds: float | None = None,
+    ) -> Job[T]:
+        """Have a job done; returns at once.
+
+        `background`: nobody waits for it, so it gives way to other jobs. `rate`: at most so many units of progress a
+        second. `seconds`: it is stopped after as long.
+        """
+        job = Job(name, steps, background, rate, seconds)
+        if self._closed:
+            self._end(job, State.STOPPED)
+            return job
+        if background:
+            self._waiting.append(job)
+        else:
+            self._waiting.insert(sum(not other.background for other in self._waiting), job)
+            if self.current is not None and self.current.background:
+                self.cancel(self.current)
+        self._arm(0)
+        return job
+
+    def pause(self, job: Job[Any]) -> None:
+        """Do nothing more on it for now; others have to wait for it, too."""
+        if not job.over:
+            job.state = State.PAUSED
+
+    def resume(self, job: Job[Any]) -> None:
+        """Go on with one that was paused."""
+        if job.state is State.PAUSED:
+            job.state = State.RUNNING if job is self.current else State.WAITING
+            self._arm(0)
+
+    def cancel(self, job: Job[Any]) -> None:
+        """Stop it where it is. What it has done stays done."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+        if not job.over:
+            self._end(job, State.STOPPED)
+
+    def listed(self) -> list[Job[Any]]:
+        """The job under way and those that wait, in order."""
+        return [*([self.current] if self.current is not None else []), *self._waiting]
+
+    def close(self) -> None:
+        """Stop all jobs and take no more: the volume is about to be closed."""
+        self._closed = True
+        for job in self.listed():
+            self.cancel(job)
+
+    # -- slices ------------------------------------------------------------------------------------------------
+
+    def _arm(self, seconds: float) -> None:
+        if not self._armed and not self._closed:
+            self._armed = True
+            self._engine.later(seconds, self._turn)
+
+    def _turn(self) -> None:
+        """A slice of the job under way, or of the next."""
+        self._armed = False
+        if self.current is None and self._waiting and not self._closed:
+            self.current = self._waiting.popleft()
+            if self.current.state is State.WAITING:
+                self.current.state = State.RUNNING
+        job = self.current
+        if job is None or job.state is not State.RUNNING or job._asked == Ask.CHECKPOINT:
+            return
+        begin = self._engine.clock()
+        if job._began_ns < 0:
+            job._began_ns = begin
+        try:
+            self._slice(job, begin + self.slice_ns)
+        finally:
+            job.spent_ns += max(0, self._engine.clock() - begin)
+        if not job.over:
+            self._engine.volume.promise(self._engine.history.dirty_bytes)
+            if job._asked != Ask.CHECKPOINT:
+                self._arm(self._pause(job))
+
+    def _slice(self, job: Job[Any], end: int) -> None:
+        """Steps until the time is up, the job is over, or it waits for something."""
+        clock = self._engine.clock
+        while job.state is State.RUNNING:
+            now = clock()
+            if job._budget_ns is not None and now - job._began_ns > job._budget_ns:
+                self._end(job, State.STOPPED)
+                return
+            if now >= end:
+                return
+            if job._asked is None:
+                self._step(job)
+            if job._asked is not None and not self._answered(job):
+                return
+
+    def _step(self, job: Job[Any]) -> None:
+        """Resume the job with its answer, and take in what it yields."""
+        answer, trouble, job._answer, job._trouble = job._answer, job._trouble, None, None
+        try:
+            step = job._steps.throw(trouble) if trouble is not None else job._steps.send(answer)
+        except StopIteration as end:
+            job._result = end.value
+            self._end(job, State.DONE)
+        except Exception as error:
+            job.error = error
+            log.warning("%s ended: %s", job.name, error, exc_info=not isinstance(error, GavelError | OSError))
+            self._end(job, State.FAILED)
+        else:
+            match step:
+                case Progress():
+                    job.progress = step
+                case Ask():
+                    job._asked = step
+                case Write(operation):
+                    self._write(job, operation)
+
+    def _write(self, job: Job[Any], operation: Callable[..., Any]) -> None:
+        try:
+            job._answer = self._engine.write_outside(operation)
+            self._engine.flush()
+        except (GavelError, OSError) as error:
+            job._trouble = error
+
+    def _answered(self, job: Job[Any]) -> bool:
+        """Try to give the job what it asks for; whether it can go on at once."""
+        if job._asked is Ask.QUIET:
+            if self._engine.cache.open_transactions:
+                return False
+            try:
+                self._engine.flush()
+            except GavelError as error:
+                job._trouble = error
+            job._asked = None
+            return True
+        self._engine.request_checkpoint(lambda result: self._checkpointed(job, result))
+        return job._asked is None
+
+    def _checkpointed(self, job: Job[Any], result: int | GavelError) -> None:
+        if isinstance(result, GavelError):
+            job._trouble = result
+        else:
+            job._answer = result
+        job._asked = None
+        self._arm(0)
+
+    def _pause(self, job: Job[Any]) -> float:
+        if job._asked is Ask.QUIET:
+            return RETRY_SECONDS
+        engine = self._engine
+        pause = BUSY_SECONDS if engine.waited_for or engine.cache.dirty or self.busy() else IDLE_SECONDS
+        if job._rate is not None and job.progress is not None:
+            ahead = job.progress.done / job._rate - (engine.clock() - job._began_ns) / 1e9
+            pause = max(pause, min(ahead, 1.0))
+        return pause
+
+    def _end(self, job: Job[Any], state: State) -> None:
+        job.state = state
+        if job is self.current:
+            self.current = None
+        if state is State.STOPPED:
+            job._steps.close()
+        job._ended.set()
+        for callback in job.on_end:
+            callback(job)
+        if self._waiting:
+            self._arm(0)
