@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from gavel.client.volumes import format_volume
     from gavel.client.volumes import open_fs as open  # gavel.open, like io.open
     from gavel.errors import Collision, GavelError
+    from gavel.media.cipher import KeyFile, Passphrase
 
 __version__ = "0.1.0"
 
-__all__ = ["AsOf", "Collision", "Fs", "GavelError", "Transaction", "aio", "errors", "format_volume", "open"]
+__all__ = [
+    "AsOf", "Collision", "Fs", "GavelError", "KeyFile", "Passphrase", "Transaction", "aio", "errors", "format_volume",
+    "open",
+]  # fmt: skip
 
 if not TYPE_CHECKING:
     _LAZY = {
@@ -38,6 +42,8 @@ if not TYPE_CHECKING:
         "Collision": ("gavel.errors", "Collision"),
         "Fs": ("gavel.client.fs", "Fs"),
         "GavelError": ("gavel.errors", "GavelError"),
+        "KeyFile": ("gavel.media.cipher", "KeyFile"),
+        "Passphrase": ("gavel.media.cipher", "Passphrase"),
         "Transaction": ("gavel.client.fs", "Transaction"),
         "aio": ("gavel.client.aio", None),
         "errors": ("gavel.errors", None),

@@ -43,6 +43,36 @@ class NewerFormat(GavelError):
         )
 
 
+class KeyNeeded(GavelError):
+    """The volume is encrypted, and no key was given. Nothing of it can be seen without."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(f"the volume is encrypted; give the {kind} that opens it")
+
+
+class WrongKey(GavelError):
+    """The key does not open the volume."""
+
+    def __init__(self, kind: str, given: str) -> None:
+        self.kind, self.given = kind, given
+        asked = f"it wants a {kind}" if kind != given else "check it"
+        super().__init__(f"this {given} does not open the volume; {asked}")
+
+
+class MemberMissing(GavelError):
+    """A file or device that is part of the volume is not where it was, or another one is there."""
+
+    retry = True
+
+    def __init__(self, identity: bytes, path: str, why: str) -> None:
+        self.identity, self.path, self.why = identity, path, why
+        super().__init__(
+            f"member {identity.hex()} of the volume is not at {path} ({why}); attach it there, "
+            "or put it beside the volume's first file"
+        )
+
+
 class VolumeBusy(GavelError):
     """Another process has the volume open."""
 

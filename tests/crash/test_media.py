@@ -58,7 +58,7 @@ def cut_everywhere(workload: Workload, steps: int) -> int:
         toy = judge(crashed, workload)
         crashed.on_write = None
         if cuts % 10 == 0:
-            second = Workload(toy.volume._device.crash(random), cuts)
+            second = Workload(toy.volume._device.crash(random), cuts, workload.key)
             run(second, 20)
             judge(second.device.crash(random), second)
 

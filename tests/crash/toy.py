@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from random import Random
 
+from gavel.media.cipher import Key
 from gavel.media.extents import Extent, describe, restore
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
@@ -47,7 +48,7 @@ class Toy:
         if old is not None:
             self.volume.drop_live(old.place, old.stored)
         if stored:
-            bucket[number] = Extent(place, stored, stored, 0, bytes.fromhex(total))
+            bucket[number] = Extent(place, stored, stored - self.volume.overhead, 0, bytes.fromhex(total))
             self.volume.add_live(place, stored)
         if self.addresses[index]:
             self.volume.free_node(self.addresses[index])
@@ -56,8 +57,12 @@ class Toy:
 
     def put(self, number: int, data: bytes) -> int:
         """Store an extent under a number; the record's sequence."""
-        extent = describe(data, self.volume.append_data(data))
+        extent = self._stored(data)
         return self._record(number, extent.place, extent.stored, extent.sum.hex())
+
+    def _stored(self, data: bytes) -> Extent:
+        extent = describe(data, self.volume.append_data(data))
+        return extent._replace(stored=len(data) + self.volume.overhead)
 
     def delete(self, number: int) -> int:
         return self._record(number, 0, 0, "")
@@ -72,7 +77,7 @@ class Toy:
 
     def stage(self, number: int, data: bytes) -> None:
         """Write an extent whose record comes later, with commit()."""
-        extent = describe(data, self.volume.append_data(data))
+        extent = self._stored(data)
         self.staged.append((number, extent, self.volume.written))
 
     def commit(self) -> int:
@@ -139,10 +144,11 @@ def _decode(payload: bytes) -> dict[int, Extent]:
 class Workload:
     """Drives a toy at random and remembers what it was promised."""
 
-    def __init__(self, device: SimDevice, seed: int) -> None:
+    def __init__(self, device: SimDevice, seed: int, key: Key | None = None) -> None:
         self.device = device
+        self.key = key
         self.random = Random(seed)
-        self.toy = Toy(Volume.open(device))
+        self.toy = Toy(Volume.open(device, key=key))
         self.state: dict[int, bytes] = self.toy.state()
         self.expected: dict[int, dict[int, bytes]] = {0: self.state}  # sequence of a record -> the state after it
         self.durable = 0  # the last record that a sync has covered
@@ -221,7 +227,7 @@ class Workload:
 
 def judge(crashed: SimDevice, workload: Workload) -> Toy:
     """Open what a crash left: everything synced is there, nothing is half, nothing live was overwritten."""
-    toy = Toy(Volume.open(crashed))
+    toy = Toy(Volume.open(crashed, key=workload.key))
     reached = max(sequence for sequence in workload.expected if sequence <= toy.recovered)
     assert reached >= workload.durable, f"sequence {workload.durable} was synced, {reached} is left"
     assert toy.state() == workload.expected[reached], f"the state after {reached} is another one"

@@ -7,7 +7,7 @@ from pathlib import Path
 from struct import Struct, calcsize
 
 from gavel.limits import BIG_BLOCK, EXTENT_MAX, FRAME_MAX
-from gavel.media import layout
+from gavel.media import cipher, layout
 from gavel.media.log import keeps
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/internals/volume-format.md").read_text()
@@ -45,17 +45,29 @@ def test_the_header() -> None:
     assert fields("header") == expected
     assert (layout.LABEL_AT, layout.ROOTS_AT, layout.LABEL_MAX, layout.ROOTS_MAX) == (144, 208, 64, 2048)
     assert [layout.slot_offset(slot) for slot in range(layout.SLOTS)] == [0, 2 << 20, 4 << 20, 6 << 20]
-    assert layout.Header._fields == (*layout.HEADER_FIELDS[:-3], "label", "roots")
+    assert layout.Header._fields == (*layout.HEADER_FIELDS[:-4], "label", "roots", "lock", "members", "version")
+    assert (layout.LOCK_AT, layout.LOCK_MAX, layout.MEMBERS_AT, layout.MEMBERS_MAX) == (2304, 128, 2432, 1664)
 
 
 def test_the_log_frame() -> None:
     expected = laid_out(layout.FRAME_HEAD, layout.FRAME_FIELDS)
     expected += laid_out(layout.FRAME_SUM, ["sum"], layout.FRAME_HEAD.size)
     assert fields("frame") == expected
-    assert (layout.FRAME_SIZE, layout.DATA_AT, layout.LINK_SIZE, layout.BODY_MAX) == (48, 64, 56, (1 << 20) + 16)
+    assert (layout.FRAME_SIZE, layout.DATA_AT, layout.LINK_SIZE, layout.BODY_MAX) == (48, 64, 56, (1 << 20) + 52)
     named = {int(kind): name for kind, name, _ in table("kinds") if name}
     assert named == {layout.DATA: "DATA", layout.LINK: "LINK", layout.MARK: "MARK"}
     assert table("kinds")[0][0] == f"0 to {layout.KIND_MAX}"
+
+
+def test_the_lock_and_the_seal() -> None:
+    assert fields("lock") == laid_out(cipher.LOCK, cipher.LOCK_FIELDS) and cipher.LOCK.size <= layout.LOCK_MAX
+    assert fields("seal") == laid_out(layout.SEAL_HEAD, layout.SEAL_FIELDS) and layout.SEAL_SIZE == 36
+
+
+def test_the_members() -> None:
+    assert fields("member") == laid_out(layout.MEMBER_ENTRY, layout.MEMBER_FIELDS)
+    expected = laid_out(layout.HEADER_ENVELOPE, ["magic", "version", "sum"])
+    assert fields("name") == expected + laid_out(layout.NAME_BODY, layout.NAME_FIELDS, layout.HEADER_ENVELOPE.size)
 
 
 def test_the_envelope_and_the_map() -> None:
@@ -69,7 +81,7 @@ def test_the_envelope_and_the_map() -> None:
         offset += layout.PAGE_ENTRIES * calcsize(f"<{code}")
     assert fields("page columns") == columns and offset <= layout.PAGE_SIZE
     assert (layout.PAGE_SIZE, layout.PAGE_ENTRIES, layout.SECTOR) == (16_384, 960, 4096)
-    kinds = dict(enumerate(name.upper() for name in layout.KIND_NAMES))
+    kinds = dict(enumerate(name.upper() for name in layout.KIND_NAMES[: layout.HELD]))
     assert "kind | " + ", ".join(f"{number} {name}" for number, name in kinds.items()) in DOCUMENT
 
 
@@ -80,9 +92,10 @@ def test_the_magics_and_numbers_in_the_prose() -> None:
         layout.NODE_MAGIC,
         layout.ROOT_MAGIC,
         layout.PAGE_MAGIC,
+        layout.MEMBER_MAGIC,
     ):
         assert f"`{magic.decode()}`" in DOCUMENT
-    assert (BIG_BLOCK, layout.VERSION, FRAME_MAX) == (8_388_608, 1, 1 << 20)
+    assert (BIG_BLOCK, layout.VERSION, FRAME_MAX) == (8_388_608, 2, 1 << 20)
     assert (layout.VOLUME_MAX, layout.NODE_MAX, layout.NODE_UNITS) == (4 << 50, 2 << 20, 18)
     assert [keeps(count) for count in (12, 640, 1 << 20)] == [(4, 2), (10, 5), (128, 64)]
     assert EXTENT_MAX <= FRAME_MAX

@@ -6,22 +6,26 @@ from random import Random
 
 import pytest
 
-from gavel.errors import Damaged
+from gavel.errors import Damaged, NewerFormat, WrongKey
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
+from gavel.media.layout import unpack_header
 from gavel.media.volume import Volume
 from gavel.sim.device import SECTOR
-from tests.formats.golden import load, path_of, payload
+from tests.formats.golden import KEYS, NAMES, load, path_of, payload
+from tests.unit.media.volumes import checkpoint
 
 
 def test_every_version_has_its_golden_volume() -> None:
-    assert all(path_of(version).exists() for version in range(1, layout.VERSION + 1))
+    assert {int(name.split("-")[0]) for name in NAMES} == set(range(1, layout.VERSION + 1))
+    assert all(path_of(name).exists() for name in NAMES)
 
 
-@pytest.mark.parametrize("version", range(1, layout.VERSION + 1))
-def test_a_golden_volume_opens_replays_and_goes_on(version: int) -> None:
-    device = load(version)
-    volume = Volume.open(device)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_volume_opens_replays_and_goes_on(name: str) -> None:
+    device = load(name)
+    volume = Volume.open(device, key=KEYS.get(name))
+    assert volume.version == int(name.split("-")[0])
     assert (volume.label, volume.identity) == ("götterdämmerung", bytes(range(16)))
     assert (volume.created_tid, volume.last_tid, volume.clean) == (7, 20, False)
     frames = list(volume.replay())
@@ -36,32 +40,61 @@ def test_a_golden_volume_opens_replays_and_goes_on(version: int) -> None:
     assert [volume.load_node(address) for address in addresses] == [payload(n) for n in (10, 11, 12, 20, 21, 22)]
     place = BIG_BLOCK + 2 * layout.frame_size(8) + layout.DATA_AT
     for n in range(1, 6):
-        assert volume.read(place, len(payload(n))) == payload(n)
-        place += layout.frame_size(layout.DIGEST_SIZE + len(payload(n)))
+        stored = len(payload(n)) + volume.overhead
+        assert volume.read(place, stored) == payload(n)
+        place += layout.frame_size(layout.DIGEST_SIZE + stored)
     assert volume.check() == []
     volume.append(16, b"more")
     volume.flush()
     device.sync()
-    assert list(Volume.open(device.crash(Random(1))).replay())[-1][2] == b"more"
+    assert list(Volume.open(device.crash(Random(1)), key=KEYS.get(name)).replay())[-1][2] == b"more"
 
 
-@pytest.mark.parametrize("version", range(1, layout.VERSION + 1))
-def test_rot_anywhere_is_found_or_harmless(version: int) -> None:
+def test_a_volume_of_version_1_becomes_version_2_at_its_first_checkpoint_and_not_before() -> None:
+    device = load("1")
+    before = device.crash(keep=1.0)
+    volume = Volume.open(device, read_only=True)
+    list(volume.replay())
+    assert device._sectors == before._sectors
+    device.rot(layout.slot_offset(layout.slots_of(volume._header.generation)[1]) + 3000)
+    volume = Volume.open(device)
+    list(volume.replay())  # puts the copy right, in the words of version 1
+    assert (volume.version, volume.check()) == (1, [])
+    roots = volume.roots
+    checkpoint(volume, device, roots, 30)
+    assert volume.version == layout.VERSION
+    volume = Volume.open(device.crash(Random(1)))
+    assert not list(volume.replay())
+    assert (volume.version, volume.roots, volume.last_tid) == (layout.VERSION, roots, 30)
+    assert volume.load_node(int.from_bytes(roots[:8], "little")) == payload(10)
+
+
+def test_a_volume_of_a_version_to_come_is_newer_and_not_damaged() -> None:
+    device = load("2")
+    header = unpack_header(device.read(0, layout.SLOT_SIZE))
+    assert isinstance(header, layout.Header)
+    device.write(0, [layout.pack_header(header._replace(version=layout.VERSION + 1))])
+    with pytest.raises(NewerFormat, match=f"format {layout.VERSION + 1}, this gavel knows formats up to"):
+        Volume.open(device)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rot_anywhere_is_found_or_harmless(name: str) -> None:
     """One byte of the golden volume flips: opening it says so, or everything that is read is as it was."""
-    random = Random(version)
-    golden = load(version)
+    random = Random(name)
+    golden = load(name)
     written = sorted(sector for sector, data in golden._sectors.items() if any(data))
-    whole = [body for _, _, body in Volume.open(golden, read_only=True).replay()]
+    whole = [body for _, _, body in Volume.open(golden, read_only=True, key=KEYS.get(name)).replay()]
     found = 0
     for _ in range(250):
         device = golden.crash(keep=1.0)
         device.rot(random.choice(written) * SECTOR + random.randrange(SECTOR), random.randrange(1, 256))
         try:
-            volume = Volume.open(device)
+            volume = Volume.open(device, key=KEYS.get(name))
             assert [body for _, _, body in volume.replay()] in (whole, whole[:2])  # the last was never synced
             roots = volume.roots
             for at, n in zip(range(0, len(roots), 8), (10, 11, 12, 20, 21, 22), strict=True):
                 assert volume.load_node(int.from_bytes(roots[at : at + 8], "little")) == payload(n)
-        except Damaged:
+        except (Damaged, WrongKey):
             found += 1
     assert found > 50

@@ -30,6 +30,7 @@ class Extents:
     def __init__(self, volume: Volume) -> None:
         self.staged = 0
         self._volume = volume
+        self._overhead = volume.overhead
         self._kept: OrderedDict[bytes, Buffer] = OrderedDict()
         self._size = 0
 
@@ -54,7 +55,7 @@ class Extents:
         total = xxh3_128_digest(data)
         place = self._volume.append_data(data, total)
         self.staged += size
-        return Extent(place, size, size, RAW, total)
+        return Extent(place, size + self._overhead, size, RAW, total)
 
 
 class CurrentView:

@@ -32,6 +32,7 @@ from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
 from gavel.limits import SLICE_RECORDS, TRANSACTION_RETRIES
+from gavel.media.cipher import Key
 from gavel.transaction.view import Buffer
 
 T = TypeVar("T")
@@ -510,14 +511,20 @@ class AsyncFs(AsyncTree):
 
 
 def open(
-    path: AnyPath, *, create: bool = False, size: int | None = None, label: str = "", read_only: bool = False
+    path: AnyPath,
+    *,
+    create: bool = False,
+    size: int | None = None,
+    label: str = "",
+    read_only: bool = False,
+    key: Key | None = None,
 ) -> Opening[AsyncFs]:
     """Open a volume on the running loop: await it, or `async with gavel.aio.open(path) as fs`; see gavel.open."""
 
     async def opened() -> AsyncFs:
         if create:
-            await asyncio.to_thread(create_if_missing, path, size, label)
-        engine, device = open_engine(path, read_only=read_only, loop=asyncio.get_running_loop())
+            await asyncio.to_thread(create_if_missing, path, size, label, key)
+        engine, device = open_engine(path, read_only=read_only, loop=asyncio.get_running_loop(), key=key)
         return AsyncFs(Fs(engine, caller(), on_close=device.close))
 
     return Opening(opened())

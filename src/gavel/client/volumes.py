@@ -15,6 +15,7 @@ from gavel.filesystem import superblock
 from gavel.filesystem.caller import Caller
 from gavel.keys import tid
 from gavel.limits import VOLUME_MIN
+from gavel.media.cipher import FORMAT_ENTROPY, Key
 from gavel.media.volume import Volume
 from gavel.runtime.engine import Engine
 from gavel.runtime.file_device import FileDevice
@@ -23,9 +24,12 @@ from gavel.runtime.recognise import recognise
 DEFAULT_SIZE = 64 * 1024**3  # bytes a fresh volume may grow to; a sparse file takes what is written
 
 
-def format_volume(path: AnyPath, *, size: int | None = None, label: str = "", force: bool = False) -> None:
+def format_volume(
+    path: AnyPath, *, size: int | None = None, label: str = "", force: bool = False, key: Key | None = None
+) -> None:
     """Make a volume in a file, which is created if need be, or on a block device; durable when it returns.
 
+    With a `key` (media.cipher: Passphrase or KeyFile) it is encrypted, and opens with that only.
     Refuses with BadRequest what already holds data, naming it, unless `force`d, and sizes under limits.VOLUME_MIN.
     """
     where = os.fsdecode(os.fspath(path))
@@ -44,8 +48,10 @@ def format_volume(path: AnyPath, *, size: int | None = None, label: str = "", fo
             salt=secrets.randbits(63) + 1,
             label=label,
             created_tid=tid.make(now // 1000),
+            key=key,
+            entropy=secrets.token_bytes(FORMAT_ENTROPY),
         )
-        engine = Engine(device)
+        engine = Engine(device, key=key)
         try:
             engine.write(superblock.make_root, caller())
         finally:
@@ -91,31 +97,42 @@ def _umask() -> int:
 
 
 def open_engine(
-    path: AnyPath, *, read_only: bool = False, loop: asyncio.AbstractEventLoop | None = None
+    path: AnyPath,
+    *,
+    read_only: bool = False,
+    loop: asyncio.AbstractEventLoop | None = None,
+    key: Key | None = None,
 ) -> tuple[Engine, FileDevice]:
     """An engine on the volume at `path`, and its device, which is the caller's to close after the engine."""
     device = FileDevice(os.fsdecode(os.fspath(path)), read_only=read_only)
     try:
-        return Engine(device, loop=loop, read_only=read_only), device
+        return Engine(device, loop=loop, read_only=read_only, key=key), device
     except BaseException:
         device.close()
         raise
 
 
 def open_fs(
-    path: AnyPath, *, create: bool = False, size: int | None = None, label: str = "", read_only: bool = False
+    path: AnyPath,
+    *,
+    create: bool = False,
+    size: int | None = None,
+    label: str = "",
+    read_only: bool = False,
+    key: Key | None = None,
 ) -> Fs:
-    """Open a volume; with `create`, one is made first where there is none yet.
+    """Open a volume, an encrypted one by its `key`; with `create`, one is made first where there is none yet.
 
-    Raises FileNotFoundError, NotAVolume, NewerFormat, Damaged, VolumeBusy (another process, or a mount, has it open).
+    Raises FileNotFoundError, NotAVolume, NewerFormat, Damaged, KeyNeeded, WrongKey, VolumeBusy (another process, or a
+    mount, has it open).
     """
     if create:
-        create_if_missing(path, size, label)
-    engine, device = open_engine(path, read_only=read_only)
+        create_if_missing(path, size, label, key)
+    engine, device = open_engine(path, read_only=read_only, key=key)
     return Fs(engine, caller(), on_close=device.close)
 
 
-def create_if_missing(path: AnyPath, size: int | None, label: str) -> None:
+def create_if_missing(path: AnyPath, size: int | None, label: str, key: Key | None = None) -> None:
     """Make a volume where the path names nothing or an empty file; leave alone what is there."""
     where = os.fsdecode(os.fspath(path))
     try:
@@ -123,4 +140,4 @@ def create_if_missing(path: AnyPath, size: int | None, label: str) -> None:
     except FileNotFoundError:
         empty = True
     if empty:
-        format_volume(where, size=size, label=label)
+        format_volume(where, size=size, label=label, key=key)

@@ -19,9 +19,11 @@ from collections.abc import Iterator
 from gavel.errors import Damaged, VolumeFull
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
-from gavel.media.layout import FREE, HEADER, PAGE_ENTRIES
+from gavel.media.layout import ABSENT, FREE, HEADER, HELD, PAGE_ENTRIES
 
-_USED = re.compile(rb"[^\0]", re.DOTALL)
+_USED = re.compile(rb"[^\0\5\6]", re.DOTALL)  # neither FREE nor ABSENT nor HELD
+_ON_DEVICE = bytes(FREE if kind == HELD else kind for kind in range(256))
+PAGE_TEXT = layout.PAGE_SIZE - layout.PAGE_HEAD.size - layout.SEAL_SIZE
 
 
 class BlockMap:
@@ -112,14 +114,15 @@ class BlockMap:
         return slice(index * PAGE_ENTRIES, min((index + 1) * PAGE_ENTRIES, len(self.kinds)))
 
     def encode_page(self, index: int) -> bytes:
-        """The columns of a page, without its envelope."""
+        """The columns of a page, without its envelope: PAGE_TEXT bytes."""
         part = self._page_range(index)
-        pieces = []
+        pieces: list[bytes | bytearray] = []
         for values in (self.live[part], self.generation[part], self.append[part]):
             if sys.byteorder == "big":
                 values.byteswap()
             pieces.append(values.tobytes().ljust(PAGE_ENTRIES * values.itemsize, b"\0"))
-        return b"".join((*pieces, self.kinds[part])).ljust(layout.PAGE_SIZE - layout.PAGE_HEAD.size, b"\0")
+        pieces.append(self.kinds[part].translate(_ON_DEVICE))
+        return b"".join(pieces).ljust(PAGE_TEXT, b"\0")
 
     def decode_page(self, index: int, payload: bytes, offset: int) -> None:
         """Take over the entries of a page, which lies at `offset`; raises Damaged where an entry cannot be."""
@@ -136,7 +139,7 @@ class BlockMap:
         kinds = payload[at : at + count]
         self.free -= count - kinds.count(FREE)
         self.kinds[part] = kinds
-        if max(kinds) > HEADER or max(self.append[part]) > BIG_BLOCK:
+        if max(kinds) > ABSENT or max(self.append[part]) > BIG_BLOCK:
             raise Damaged("map page", offset, "possible kinds and fillings", (max(kinds), max(self.append[part])))
         if any(live for kind, live in zip(kinds, self.live[part], strict=True) if kind == FREE):
             raise Damaged("map page", offset, "no live bytes in a free big-block", "some")

@@ -19,10 +19,12 @@ from gavel.errors import DeviceFailed
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
+from gavel.media.cipher import Cipher
 from gavel.media.device import Buffer, Device
 from gavel.media.layout import FREE, MAP, PAGE_SIZE, SECTOR, TREE, Header
 
 _COMPACT = BIG_BLOCK // 4  # a MAP big-block with no more live bytes than this is emptied when the next one is opened
+_PAGE_PAYLOAD = PAGE_SIZE - layout.PAGE_HEAD.size
 
 
 class Placed(NamedTuple):
@@ -47,6 +49,7 @@ class Image:
     records: int
     rewritten: set[int] = field(default_factory=set)  # pages written by finish(), stale should it be abandoned
     header: Header | None = None
+    roots: bytes = b""
     published: bool = False
 
     def hold(self, block: int, size: int, append: int) -> None:
@@ -84,7 +87,15 @@ class _Placer:
                 image.dirty.add(index)
 
 
-def write_map(device: Device, live: BlockMap, image: BlockMap, salt: int, generation: int, block: int) -> Placed:
+def write_map(
+    device: Device,
+    live: BlockMap,
+    image: BlockMap,
+    salt: int,
+    generation: int,
+    block: int,
+    cipher: Cipher | None = None,
+) -> Placed:
     """Write the image's dirty pages and its root, going on in MAP big-block `block`; afterwards a sync is due.
 
     Updates the image's pages. Raises VolumeFull or DeviceFull; it may then be called again, at the cost of the space
@@ -101,7 +112,9 @@ def write_map(device: Device, live: BlockMap, image: BlockMap, salt: int, genera
     writes: list[tuple[int, bytes]] = []
     pages = list(image.pages)
     for index, offset in places.items():
-        page = layout.seal(layout.PAGE_MAGIC, index, salt ^ offset, generation, image.encode_page(index))
+        text = image.encode_page(index)
+        text = cipher.seal(layout.PAGE_MAGIC, index, offset, text) if cipher else text.ljust(_PAGE_PAYLOAD, b"\0")
+        page = layout.seal(layout.PAGE_MAGIC, index, salt ^ offset, generation, text)
         pages[index] = (offset, layout.sealed_sum(page))
         writes.append((offset, page))
     entries = b"".join([layout.ROOT_ENTRY.pack(offset, total, 0) for offset, total in pages])

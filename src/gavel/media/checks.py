@@ -11,15 +11,18 @@ from gavel.errors import Damaged, DeviceFailed
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
+from gavel.media.cipher import Cipher
 from gavel.media.device import Device
 from gavel.media.layout import FREE, HEADER, KIND_NAMES, LOG, MAP, TREE, Header
 from gavel.media.recovery import read_map
 
 
-def check_volume(device: Device, header: Header, blockmap: BlockMap, tree_block: int, log_block: int) -> list[str]:
+def check_volume(
+    device: Device, header: Header, blockmap: BlockMap, tree_block: int, log_block: int, cipher: Cipher | None = None
+) -> list[str]:
     """All problems found, in a fixed order."""
     problems = list(header_copies(device, header))
-    problems += durable_map(device, header)
+    problems += durable_map(device, header, cipher)
     problems += open_blocks(blockmap, header, tree_block, log_block)
     problems += free_entries(blockmap)
     problems += map_live(blockmap, header)
@@ -41,10 +44,10 @@ def header_copies(device: Device, header: Header) -> Iterator[str]:
             yield f"header copy at byte {offset} is of generation {found.generation}, not {header.generation}"
 
 
-def durable_map(device: Device, header: Header) -> Iterator[str]:
+def durable_map(device: Device, header: Header, cipher: Cipher | None = None) -> Iterator[str]:
     """The map that the newest header names can be read and verifies."""
     try:
-        read_map(device, header)
+        read_map(device, header, cipher)
     except (Damaged, DeviceFailed) as error:
         yield str(error)
 

@@ -18,11 +18,12 @@ from crc32c import crc32c
 
 from gavel.limits import BIG_BLOCK, FRAME_MAX
 
-VERSION: Final = 1
+VERSION: Final = 2  # 1 had neither locks nor members, and no ABSENT; it is read, and becomes 2 at its next checkpoint
 
-# Big-block kinds. Big-block 0 holds the headers and is never anything else.
-FREE, LOG, TREE, MAP, HEADER = 0, 1, 2, 3, 4
-KIND_NAMES: Final = ("free", "log", "tree", "map", "header")
+# Big-block kinds. Big-block 0 holds the headers, that of a further member its label; ABSENT: its member is gone.
+FREE, LOG, TREE, MAP, HEADER, ABSENT = 0, 1, 2, 3, 4, 5
+HELD: Final = 6  # in memory only: free, and not to be used; on the device it is FREE
+KIND_NAMES: Final = ("free", "log", "tree", "map", "header", "absent", "held")
 
 # Header slots: generation g lives in slots 2 * (g % 2) and 2 * (g % 2) + 1.
 SLOTS: Final = 4
@@ -34,14 +35,31 @@ ROOTS_MAX: Final = 2048  # bytes that history may keep in a header
 CLEAN: Final = 1  # flag: written by an orderly close
 
 HEADER_ENVELOPE: Final = Struct("<8sII")
-HEADER_BODY: Final = Struct("<16sQQQQQIIQQIIQIIIIQHHI")
+HEADER_BODY: Final = Struct("<16sQQQQQIIQQIIQIIIIQHHHH")
 HEADER_FIELDS: Final = (
     "identity", "salt", "generation", "created_tid", "last_tid", "big_blocks", "big_block_size",
     "flags", "log_offset", "log_sequence", "log_sum", "root_sum", "root_offset", "root_length",
-    "tree_block", "map_block", "lives", "synced", "label_length", "roots_length", "reserved",
+    "tree_block", "map_block", "lives", "synced", "label_length", "roots_length", "lock_length", "members_length",
 )  # fmt: skip
 LABEL_AT: Final = HEADER_ENVELOPE.size + HEADER_BODY.size
 ROOTS_AT: Final = LABEL_AT + LABEL_MAX
+LOCK_AT: Final = 2304
+LOCK_MAX: Final = 128
+MEMBERS_AT: Final = LOCK_AT + LOCK_MAX
+MEMBERS_MAX: Final = SLOT_SIZE - MEMBERS_AT
+
+# Members: entries in the header's table, each before its path; and the name at the beginning of a further member.
+MEMBER_ENTRY: Final = Struct("<HBBII16s")
+MEMBER_FIELDS: Final = ["number", "state", "path_length", "base", "count", "identity"]
+MEMBER_MAGIC: Final = b"GAVELMEM"
+NAME_BODY: Final = Struct("<16s16sH2xII")
+NAME_FIELDS: Final = ["volume", "identity", "number", "base", "count"]
+
+# In an encrypted volume a sealed text stands wherever a plain one would: session and counter, ciphertext, GCM tag.
+SEAL_HEAD: Final = Struct("<I8sQ")
+SEAL_FIELDS: Final = ["life", "seed", "counter"]
+SEAL_TAG: Final = 16
+SEAL_SIZE: Final = SEAL_HEAD.size + SEAL_TAG
 
 # Log frames.
 FRAME_MAGIC: Final = b"GvLf"
@@ -51,7 +69,7 @@ FRAME_SUM: Final = Struct("<I")
 FRAME_SIZE: Final = FRAME_HEAD.size + FRAME_SUM.size
 DIGEST_SIZE: Final = 16
 DATA_AT: Final = FRAME_SIZE + DIGEST_SIZE  # of the payload in a data frame
-BODY_MAX: Final = FRAME_MAX + DIGEST_SIZE
+BODY_MAX: Final = FRAME_MAX + DIGEST_SIZE + SEAL_SIZE
 FRAME_ALIGN: Final = 8
 KIND_MAX: Final = 0xEF  # highest kind a caller may use
 DATA, LINK, MARK = 0xF0, 0xF1, 0xF2
@@ -81,14 +99,14 @@ ROOT_ENTRY_FIELDS: Final = ["offset", "sum", "reserved"]
 
 SECTOR: Final = 4096  # trees and maps begin a fresh one after each checkpoint
 
-assert ROOTS_AT + ROOTS_MAX <= SLOT_SIZE <= SLOT_STRIDE
+assert ROOTS_AT + ROOTS_MAX + SEAL_SIZE <= LOCK_AT and SLOT_SIZE <= SLOT_STRIDE
 assert FRAME_SIZE % FRAME_ALIGN == 0 and LINK_SIZE % FRAME_ALIGN == 0 and DATA_AT % FRAME_ALIGN == 0
-assert PAGE_HEAD.size + PAGE_ENTRIES * (8 + 4 + 4 + 1) <= PAGE_SIZE
+assert PAGE_HEAD.size + PAGE_ENTRIES * (8 + 4 + 4 + 1) + SEAL_SIZE <= PAGE_SIZE
 assert NODE_MAX < 1 << NODE_UNITS << 6 and NODE_MAX < BIG_BLOCK
 
 
 class Header(NamedTuple):
-    """What a header slot says, all but magic, version and checksum."""
+    """What a header slot says, all but magic and checksum; `roots` as they stand there, sealed if there is a lock."""
 
     identity: bytes
     salt: int
@@ -110,6 +128,9 @@ class Header(NamedTuple):
     synced: int
     label: str
     roots: bytes
+    lock: bytes = b""  # the wrapped data key; empty: the volume is not encrypted
+    members: bytes = b""  # the table of members; empty: there is but one
+    version: int = VERSION
 
 
 class Frame(NamedTuple):
@@ -139,11 +160,18 @@ def slots_of(generation: int) -> tuple[int, int]:
 
 def pack_header(header: Header) -> bytes:
     """The whole slot for a header."""
-    label = header.label.encode()
-    assert len(label) <= LABEL_MAX and len(header.roots) <= ROOTS_MAX
-    body = HEADER_BODY.pack(*header[:-2], len(label), len(header.roots), 0)
-    rest = (body + label.ljust(LABEL_MAX, b"\0") + header.roots).ljust(SLOT_SIZE - HEADER_ENVELOPE.size, b"\0")
-    return HEADER_ENVELOPE.pack(HEADER_MAGIC, VERSION, _header_sum(VERSION, rest)) + rest
+    label, roots, lock, members = header.label.encode(), header.roots, header.lock, header.members
+    assert len(label) <= LABEL_MAX and len(roots) <= ROOTS_MAX + SEAL_SIZE
+    assert len(lock) <= LOCK_MAX and len(members) <= MEMBERS_MAX
+    slot = bytearray(SLOT_SIZE)
+    HEADER_BODY.pack_into(
+        slot, HEADER_ENVELOPE.size, *header[:18], len(label), len(roots), len(lock), len(members)
+    )  # fmt: skip
+    for at, part in ((LABEL_AT, label), (ROOTS_AT, roots), (LOCK_AT, lock), (MEMBERS_AT, members)):
+        slot[at : at + len(part)] = part
+    total = _header_sum(header.version, bytes(slot[HEADER_ENVELOPE.size :]))
+    HEADER_ENVELOPE.pack_into(slot, 0, HEADER_MAGIC, header.version, total)
+    return bytes(slot)
 
 
 def _header_sum(version: int, rest: bytes) -> int:
@@ -159,11 +187,14 @@ def unpack_header(slot: bytes) -> Header | int | None:
     if version > VERSION:
         return int(version)
     fields = HEADER_BODY.unpack_from(rest)
-    label_length, roots_length = fields[-3], fields[-2]
-    if label_length > LABEL_MAX or roots_length > ROOTS_MAX:
+    label, roots, lock, members = fields[-4:]
+    if version < 2:
+        lock = members = 0
+    if label > LABEL_MAX or roots > ROOTS_MAX + SEAL_SIZE or lock > LOCK_MAX or members > MEMBERS_MAX:
         return None
-    label = slot[LABEL_AT : LABEL_AT + label_length].decode(errors="replace")
-    return Header._make((*fields[:-3], label, slot[ROOTS_AT : ROOTS_AT + roots_length]))
+    named = slot[LABEL_AT : LABEL_AT + label].decode(errors="replace")
+    parts = [slot[at : at + size] for at, size in ((ROOTS_AT, roots), (LOCK_AT, lock), (MEMBERS_AT, members))]
+    return Header._make((*fields[:-4], named, *parts, version))
 
 
 def frame_size(length: int) -> int:

@@ -20,8 +20,22 @@ from gavel.errors import DeviceFailed, ReadOnly
 from gavel.limits import BIG_BLOCK, FRAME_MAX, LOG_PENDING_MAX, RESERVE_BIG_BLOCKS
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
+from gavel.media.cipher import Cipher
 from gavel.media.device import Buffer, Device
-from gavel.media.layout import DATA, DATA_AT, DIGEST_SIZE, FRAME_HEAD, FRAME_MAGIC, FRAME_SIZE, LINK, LINK_SIZE, LOG
+from gavel.media.layout import (
+    BODY_MAX,
+    DATA,
+    DATA_AT,
+    DIGEST_SIZE,
+    FRAME_HEAD,
+    FRAME_MAGIC,
+    FRAME_SIZE,
+    KIND_MAX,
+    LINK,
+    LINK_SIZE,
+    LOG,
+    SEAL_SIZE,
+)
 from gavel.media.stream import Stream
 
 _DIRECT = 64 * 1024  # payloads from here on go to the device without a copy
@@ -96,13 +110,16 @@ class Log(Stream):
         self.written = sequence
         return sequence
 
-    def append_data(self, data: Buffer, digest: bytes | None = None) -> int:
-        """Take file bytes as a data frame; the byte offset at which they will lie. Keeps no reference to them."""
+    def append_data(self, data: Buffer, digest: bytes | None = None, reserve: bool = False) -> int:
+        """Take file bytes as a data frame; the byte offset at which they will lie. Keeps no reference to them.
+
+        `reserve`: as much of the reserve may be used for them as for transactions.
+        """
         length = len(data)
-        assert length <= FRAME_MAX, f"a data frame of {length} bytes"
+        assert length <= BODY_MAX - DIGEST_SIZE, f"a data frame of {length} bytes"
         size = (DATA_AT + length + 7) & -8
         if self.cursor + size > self._full_at or self.waiting > LOG_PENDING_MAX:
-            self._make_room(size, self.keep_data)
+            self._make_room(size, self.keep_append if reserve else self.keep_data)
         cursor = self.cursor
         if digest is None:
             digest = xxh3_128_digest(data)
@@ -159,6 +176,40 @@ class Log(Stream):
         self.last_of[self.block] = self.written
         self.move(block)
         self._full_at = self.end - LINK_SIZE
+
+
+class SealedLog(Log):
+    """The log of an encrypted volume: bodies and file bytes are sealed, the sums are of what was sealed.
+
+    LINK and MARK stay in clear: they are written before a life has a key of its own, and tell nothing.
+    """
+
+    __slots__ = ("_cipher",)
+
+    def __init__(
+        self, device: Device, blockmap: BlockMap, salt: int, keep_data: int, keep_append: int, cipher: Cipher
+    ) -> None:
+        super().__init__(device, blockmap, salt, keep_data, keep_append)
+        self._cipher = cipher
+
+    def append(self, kind: int, body: Buffer, keep: int | None = None) -> int:
+        """See Log.append."""
+        if kind > KIND_MAX:
+            return super().append(kind, body, keep)
+        assert len(body) <= FRAME_MAX, f"a frame of {len(body)} bytes"
+        size = layout.frame_size(len(body) + SEAL_SIZE)
+        if self.cursor + size > self._full_at or self.waiting > LOG_PENDING_MAX:
+            self._make_room(size, self.keep_append if keep is None else keep)
+        return self._put(kind, self._cipher.seal(FRAME_MAGIC, kind, self.cursor, body))
+
+    def append_data(self, data: Buffer, digest: bytes | None = None, reserve: bool = False) -> int:
+        """See Log.append_data; `digest`, being of the plain bytes, is not for the frame."""
+        assert len(data) <= FRAME_MAX, f"a data frame of {len(data)} bytes"
+        size = layout.frame_size(len(data) + SEAL_SIZE + DIGEST_SIZE)
+        if self.cursor + size > self._full_at or self.waiting > LOG_PENDING_MAX:
+            self._make_room(size, self.keep_append if reserve else self.keep_data)
+        sealed = self._cipher.seal(FRAME_MAGIC, DATA, self.cursor + DATA_AT, data)
+        return super().append_data(sealed, None, reserve)
 
 
 def keeps(big_blocks: int) -> tuple[int, int]:

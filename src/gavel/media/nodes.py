@@ -13,25 +13,27 @@ from gavel.errors import Damaged
 from gavel.limits import BIG_BLOCK, LOG_PENDING_MAX
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
+from gavel.media.cipher import Cipher
 from gavel.media.device import Device
-from gavel.media.layout import NODE_HEAD, NODE_MAGIC, SECTOR, TREE
+from gavel.media.layout import NODE_HEAD, NODE_MAGIC, SEAL_SIZE, SECTOR, TREE
 from gavel.media.stream import Stream
 
 
 class Nodes(Stream):
     """The open end of the TREE stream, and loads from anywhere in it."""
 
-    __slots__ = ("_map", "_pending", "_salt")
+    __slots__ = ("_cipher", "_map", "_pending", "_salt")
 
-    def __init__(self, device: Device, blockmap: BlockMap, salt: int) -> None:
+    def __init__(self, device: Device, blockmap: BlockMap, salt: int, cipher: Cipher | None = None) -> None:
         super().__init__(device)
+        self._cipher = cipher
         self._map = blockmap
         self._salt = salt
         self._pending: dict[int, bytes] = {}
 
     def save(self, payload: bytes, checkpoint: int) -> int:
         """Take a node; its address. Raises VolumeFull or DeviceFull with nothing taken."""
-        size = layout.node_size(len(payload))
+        size = layout.node_size(len(payload) + (SEAL_SIZE if self._cipher else 0))
         assert size <= layout.NODE_MAX, f"a node of {len(payload)} bytes"
         if self.waiting > LOG_PENDING_MAX:
             self.write_out()
@@ -39,7 +41,8 @@ class Nodes(Stream):
             block = self._map.take(TREE, 0)
             self.move(block)
         offset = self.cursor
-        sealed = layout.seal(NODE_MAGIC, len(payload), self._salt ^ offset, checkpoint, payload)
+        text = self._cipher.seal(NODE_MAGIC, 0, offset, payload) if self._cipher else payload
+        sealed = layout.seal(NODE_MAGIC, len(text), self._salt ^ offset, checkpoint, text)
         self.put(sealed.ljust(size, b"\0"))
         self._map.fill(self.block, self.cursor - self.block * BIG_BLOCK)
         address = layout.node_address(offset, size)
@@ -58,7 +61,8 @@ class Nodes(Stream):
         length = layout.verify(NODE_MAGIC, self._salt ^ offset, sealed)
         if length is None:
             raise Damaged("tree node", offset)
-        return sealed[NODE_HEAD.size : NODE_HEAD.size + length]
+        payload = sealed[NODE_HEAD.size : NODE_HEAD.size + length]
+        return self._cipher.open("tree node", NODE_MAGIC, 0, offset, payload) if self._cipher else payload
 
     def write_out(self) -> None:
         """Hand all waiting nodes to the device; raises DeviceFull (call again later) or DeviceFailed."""

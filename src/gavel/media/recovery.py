@@ -21,6 +21,7 @@ from gavel.errors import Damaged, DeviceFailed, NewerFormat, NotAVolume
 from gavel.limits import BIG_BLOCK, WITNESS_BIG_BLOCKS
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
+from gavel.media.cipher import Cipher
 from gavel.media.device import Device
 from gavel.media.foreign import recognise
 from gavel.media.layout import (
@@ -96,7 +97,7 @@ def _check_fields(device: Device, header: Header) -> None:
         raise Damaged("volume, which was cut short,", device.size(), end, device.size())
 
 
-def read_map(device: Device, header: Header) -> BlockMap:
+def read_map(device: Device, header: Header, cipher: Cipher | None = None) -> BlockMap:
     """The big-block map that a header names; raises Damaged."""
     blockmap = BlockMap(header.big_blocks)
     count = len(blockmap.pages)
@@ -119,7 +120,10 @@ def read_map(device: Device, header: Header) -> BlockMap:
         number = layout.verify(layout.PAGE_MAGIC, header.salt ^ offset, page, payload)
         if number != index or layout.sealed_sum(page) != total:
             raise Damaged("map page", offset, (index, total), (number, layout.sealed_sum(page)))
-        blockmap.decode_page(index, page[layout.PAGE_HEAD.size :], offset)
+        text = page[layout.PAGE_HEAD.size :]
+        if cipher is not None:
+            text = cipher.open("map page", layout.PAGE_MAGIC, index, offset, text)
+        blockmap.decode_page(index, text, offset)
     for block, kind in ((header.tree_block, TREE), (header.map_block, MAP), (header.log_offset // BIG_BLOCK, LOG)):
         if block and blockmap.kinds[block] != kind:
             raise Damaged("map entry", block * BIG_BLOCK, KIND_NAMES[kind], KIND_NAMES[blockmap.kinds[block]])

@@ -15,21 +15,35 @@ SYNC, publish, SYNC, retire.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gavel.errors import BadRequest, Damaged, DeviceFailed, ReadOnly, VolumeFull
-from gavel.limits import BIG_BLOCK, FRAME_MAX, VOLUME_MIN
+from gavel.limits import BIG_BLOCK, FRAME_MAX
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
 from gavel.media.checkpoint import Image, adopt, mend_header, write_header, write_map
 from gavel.media.checks import check_volume
+from gavel.media.cipher import SEED_SIZE, Cipher, Key, lock_kind, make_lock, open_cipher
 from gavel.media.device import Buffer, Device
-from gavel.media.layout import CLEAN, HEADER, KIND_NAMES, LOG, MAP, MARK, MARK_BODY, TREE, Header
-from gavel.media.log import Log, keeps
+from gavel.media.layout import (
+    CLEAN,
+    DATA,
+    FRAME_MAGIC,
+    HEADER_MAGIC,
+    KIND_NAMES,
+    LOG,
+    MAP,
+    MARK,
+    MARK_BODY,
+    SEAL_SIZE,
+    TREE,
+    Frame,
+    Header,
+)  # fmt: skip
+from gavel.media.log import Log, SealedLog, keeps
+from gavel.media.making import make_volume
 from gavel.media.nodes import Nodes
 from gavel.media.recovery import LogReader, read_header, read_map
-
-_WIPED: Final = 128 * 1024  # where other formats keep their signatures: a device must not look like two things
 
 
 class Space(NamedTuple):
@@ -51,7 +65,15 @@ class Space(NamedTuple):
 class Volume:
     """An open volume; see the module for the order of use."""
 
-    def __init__(self, device: Device, header: Header, blockmap: BlockMap, read_only: bool) -> None:
+    def __init__(
+        self,
+        device: Device,
+        header: Header,
+        blockmap: BlockMap,
+        read_only: bool,
+        cipher: Cipher | None = None,
+        seed: bytes = bytes(SEED_SIZE),
+    ) -> None:
         self._device = device
         self._header = header
         self._map = blockmap
@@ -62,8 +84,17 @@ class Volume:
         self._marked_bytes = 0
         self._records = 0
         self._map_block = header.map_block
-        self._log = Log(device, blockmap, header.salt, *keeps(header.big_blocks))
-        self._nodes = Nodes(device, blockmap, header.salt)
+        self._cipher = cipher
+        self._seed = seed
+        self._lock = header.lock
+        self.overhead = SEAL_SIZE if cipher else 0  # bytes that an extent takes on the medium beyond its own
+        kept = keeps(header.big_blocks)
+        self._log = (
+            SealedLog(device, blockmap, header.salt, *kept, cipher)
+            if cipher
+            else Log(device, blockmap, header.salt, *kept)
+        )
+        self._nodes = Nodes(device, blockmap, header.salt, cipher)
         if header.tree_block:
             self._nodes.move(header.tree_block, blockmap.append[header.tree_block])
         self._reader: LogReader | None = LogReader(device, header)
@@ -72,55 +103,43 @@ class Volume:
         self.identity = header.identity
         self.created_tid = header.created_tid
         self.last_tid = header.last_tid
-        self.roots = header.roots
+        self.roots = self._open_roots(header)
         self.clean = bool(header.flags & CLEAN)
 
     # -- making and opening ------------------------------------------------------------------------------------
 
     @staticmethod
-    def format(device: Device, *, identity: bytes, salt: int, label: str, created_tid: int) -> None:
+    def format(
+        device: Device,
+        *,
+        identity: bytes,
+        salt: int,
+        label: str,
+        created_tid: int,
+        key: Key | None = None,
+        entropy: bytes = b"",
+    ) -> None:
         """Make an empty volume of the device's size; durable on return. What the device held is lost.
 
         Writes some 200 KiB whatever the size. `salt` must differ from that of every volume ever made on this device.
-        Raises BadRequest for a size or label that cannot be, DeviceFull and DeviceFailed.
+        With a `key` the volume is encrypted, for good; that takes cipher.FORMAT_ENTROPY random bytes.
+        Raises BadRequest for a size, label or key that cannot be, DeviceFull and DeviceFailed.
         """
-        size = device.size()
-        if size < VOLUME_MIN:
-            raise BadRequest(f"a volume needs at least {VOLUME_MIN} bytes, {device} has {size}; give it more")
-        if size > layout.VOLUME_MAX:
-            raise BadRequest(f"a volume can have at most {layout.VOLUME_MAX} bytes, not {size}; give it less")
-        if len(label.encode()) > layout.LABEL_MAX:
-            raise BadRequest(f"a label has at most {layout.LABEL_MAX} bytes; choose a shorter one")
-        assert len(identity) == 16 and 0 < salt < 1 << 64
-        device.write(0, [bytes(_WIPED)])
-        for slot in range(1, layout.SLOTS):
-            device.write(layout.slot_offset(slot), [bytes(layout.SLOT_SIZE)])
-        device.sync()
-        blockmap = BlockMap(size // BIG_BLOCK)
-        blockmap.assign(0, HEADER)
-        blockmap.fill(0, BIG_BLOCK)
-        log = Log(device, blockmap, salt, 0, 0)
-        log.start(blockmap.take(LOG, 0) * BIG_BLOCK, 0, 0, 0)
-        offset = log.cursor
-        log.append(MARK, MARK_BODY.pack(0), 0)
-        log.write_out()
-        placed = write_map(device, blockmap, blockmap, salt, 1, 0)
-        device.sync()
-        header = Header(
-            identity, salt, 1, created_tid, created_tid, len(blockmap), BIG_BLOCK, CLEAN, offset, 1, log.sum,
-            placed.sum, placed.offset, placed.length, 0, placed.block, 0, 1, label, b"",
-        )  # fmt: skip
-        write_header(device, header)
-        device.sync()
+        make_volume(device, identity, salt, label, created_tid, key, entropy)
 
     @classmethod
-    def open(cls, device: Device, *, read_only: bool = False) -> Volume:
+    def open(
+        cls, device: Device, *, read_only: bool = False, key: Key | None = None, seed: bytes = bytes(SEED_SIZE)
+    ) -> Volume:
         """The volume on a device, as of its newest header; replay() is due next.
 
-        Raises NotAVolume, NewerFormat, Damaged, DeviceFailed. Writes nothing.
+        An encrypted one wants its `key`, and `seed` should be cipher.SEED_SIZE random bytes: they are what tells
+        apart what two copies of one volume seal. Raises NotAVolume, NewerFormat, KeyNeeded, WrongKey, BadRequest (a
+        key for a volume in clear), Damaged, DeviceFailed. Writes nothing.
         """
         header = read_header(device)
-        return cls(device, header, read_map(device, header), read_only)
+        cipher = open_cipher(header.lock, key, header.identity)
+        return cls(device, header, read_map(device, header, cipher), read_only, cipher, seed)
 
     def replay(self) -> Iterator[tuple[int, int, bytes]]:
         """Frames since the checkpoint as (kind, sequence, body), without file data; must be exhausted, once.
@@ -135,7 +154,7 @@ class Volume:
         for frame in reader.frames():
             if frame.kind <= layout.KIND_MAX:
                 self.clean = False
-                yield frame.kind, frame.sequence, frame.body
+                yield frame.kind, frame.sequence, self._opened(frame)
             elif frame.kind == MARK:
                 lives = MARK_BODY.unpack(frame.body)[0]
                 if lives > self._lives:  # opened since the checkpoint, and not closed
@@ -169,6 +188,18 @@ class Volume:
         log.write_out()
         self._device.sync()
         log.durable = log.written
+        if self._cipher is not None:
+            self._cipher.begin(self._lives, self._seed)  # only now: this life is durable, nobody seals under it again
+
+    def _opened(self, frame: Frame) -> bytes:
+        if self._cipher is None:
+            return frame.body
+        return self._cipher.open("log frame", FRAME_MAGIC, frame.kind, frame.offset, frame.body)
+
+    def _open_roots(self, header: Header) -> bytes:
+        if self._cipher is None or not header.roots:
+            return header.roots
+        return self._cipher.open("roots in the volume header", HEADER_MAGIC, 0, header.generation, header.roots)
 
     # -- the log -----------------------------------------------------------------------------------------------
 
@@ -185,13 +216,14 @@ class Volume:
         assert 0 <= kind <= layout.KIND_MAX
         return self._log.append(kind, body)
 
-    def append_data(self, data: Buffer, sum: bytes | None = None) -> int:
+    def append_data(self, data: Buffer, sum: bytes | None = None, reserve: bool = False) -> int:
         """Append file bytes (at most FRAME_MAX); the place where read() will find them. Not durable.
 
-        `sum` is their XXH3-128 if the caller has it already. The buffer may be reused on return. Raises as append();
-        VolumeFull while the reserve for append() is still untouched.
+        They take `overhead` bytes more on the medium, which count in Extent.stored. `sum` is their XXH3-128 if the
+        caller has it already. The buffer may be reused on return. Raises as append(); VolumeFull while the reserve
+        for append() is still untouched, unless `reserve` says that these bytes are moved to make room.
         """
-        return self._log.append_data(data, sum)
+        return self._log.append_data(data, sum, reserve)
 
     def flush(self) -> None:
         """Hand all pending frames and nodes to the device; a device sync that begins now makes them durable.
@@ -217,17 +249,17 @@ class Volume:
         self._log.fail(error)
 
     def read(self, place: int, stored: int) -> bytes:
-        """`stored` bytes of a data frame's payload; unverified (media.extents.restore() does that).
+        """What was given to append_data(), of which `stored` bytes lie at `place`.
 
-        Raises Damaged for a place outside the volume, DeviceFailed.
+        Unverified where the volume is not encrypted (media.extents.restore() does that). Raises Damaged for a place
+        outside the volume or a broken seal, DeviceFailed.
         """
-        if self._log.waiting:
-            waiting = self._log.find(place, stored)
-            if waiting is not None:
-                return waiting
-        if place < BIG_BLOCK or stored > layout.BODY_MAX or place + stored > len(self._map) * BIG_BLOCK:
-            raise Damaged("extent", place, "a place in the volume", stored)
-        return self._device.read(place, stored)
+        found = self._log.find(place, stored) if self._log.waiting else None
+        if found is None:
+            if place < BIG_BLOCK or stored > layout.BODY_MAX or place + stored > len(self._map) * BIG_BLOCK:
+                raise Damaged("extent", place, "a place in the volume", stored)
+            found = self._device.read(place, stored)
+        return found if self._cipher is None else self._cipher.open("file data", FRAME_MAGIC, DATA, place, found)
 
     @property
     def replay_size(self) -> tuple[int, int]:
@@ -278,6 +310,30 @@ class Volume:
         """A live record refers to them no longer."""
         self._map.drop(place // BIG_BLOCK, size)
 
+    # -- keys --------------------------------------------------------------------------------------------------
+
+    @property
+    def locked_by(self) -> str:
+        """What opens the volume, "passphrase" or "key file"; empty for one that is not encrypted."""
+        return lock_kind(self._lock)
+
+    @property
+    def version(self) -> int:
+        """The format version of the newest durable header; a checkpoint makes an older one layout.VERSION."""
+        return self._header.version
+
+    def rekey(self, key: Key, entropy: bytes) -> None:
+        """Let another key open the volume; `entropy`: cipher.LOCK_ENTROPY random bytes.
+
+        Takes effect with the next checkpoint: a crash before leaves the old key, one after the new, never neither.
+        One checkpoint more and the old lock is overwritten. Raises BadRequest for a volume in clear or a key that
+        cannot be, ReadOnly, DeviceFailed.
+        """
+        self._writable()
+        if self._cipher is None:
+            raise BadRequest("the volume is not encrypted and has no key to change; copy it to one that is")
+        self._lock = make_lock(key, self._cipher.data_key, self.identity, entropy)
+
     # -- checkpoints -------------------------------------------------------------------------------------------
 
     def freeze(self) -> None:
@@ -313,18 +369,24 @@ class Volume:
             image.map.fill(tree, self._map.append[tree])
         image.rewritten |= image.map.dirty
         try:
-            placed = write_map(self._device, self._map, image.map, self._header.salt, image.generation, self._map_block)
+            placed = write_map(
+                self._device, self._map, image.map, self._header.salt, image.generation, self._map_block, self._cipher
+            )
         except DeviceFailed as error:
             self.fail(error)
             raise
         self._map_block = placed.block
+        assert len(roots) <= layout.ROOTS_MAX
+        sealed = self._cipher.seal(HEADER_MAGIC, 0, image.generation, roots) if self._cipher else roots
         image.header = self._header._replace(
             generation=image.generation, last_tid=max(last_tid, self._header.last_tid), flags=CLEAN if clean else 0,
             log_offset=image.log_offset, log_sequence=image.log_sequence, log_sum=image.log_sum,
             root_sum=placed.sum, root_offset=placed.offset, root_length=placed.length,
             tree_block=tree if tree and image.map.kinds[tree] == TREE else 0, map_block=placed.block,
-            lives=self._lives, synced=max(self._log.durable, image.log_sequence), roots=roots,
+            lives=self._lives, synced=max(self._log.durable, image.log_sequence), roots=sealed,
+            lock=self._lock, version=layout.VERSION,
         )  # fmt: skip
+        image.roots = roots
 
     def publish(self) -> None:
         """Step 2, after a sync: write the header copies; another sync is due before retire()."""
@@ -346,7 +408,7 @@ class Volume:
         self._header = image.header
         adopt(self._map, image.map)
         self._durable_live = image.map.live
-        self.roots, self.last_tid = self._header.roots, self._header.last_tid
+        self.roots, self.last_tid = image.roots, self._header.last_tid
         self._marked_bytes = image.appended
         self._records -= image.records
         self._log.checkpointed(image.generation)
@@ -407,4 +469,5 @@ class Volume:
 
     def check(self) -> list[str]:
         """What is wrong with the headers and the map, one sentence each; reads both from the device."""
-        return check_volume(self._device, self._header, self._map, self._nodes.block, self._log.block)
+        tree, log = self._nodes.block, self._log.block
+        return check_volume(self._device, self._header, self._map, tree, log, self._cipher)

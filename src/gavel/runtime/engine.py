@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from gavel.effects import Arm, Observe, Reply, Requested, Sync, Synced, SyncFail
 from gavel.errors import Damaged, DeviceFailed, GavelError
 from gavel.filesystem import orphans
 from gavel.limits import FLUSH_SECONDS
+from gavel.media.cipher import LOCK_ENTROPY, SEED_SIZE, Key
 from gavel.media.device import Device
 from gavel.media.volume import Space, Volume
 from gavel.replica.replica import Replica
@@ -62,16 +64,17 @@ class Engine:
         loop: asyncio.AbstractEventLoop | None = None,
         shell: Shell | None = None,
         read_only: bool = False,
+        key: Key | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Open the volume on a device; raises NotAVolume, NewerFormat, Damaged, DeviceFailed.
+        """Open the volume on a device; raises NotAVolume, NewerFormat, KeyNeeded, WrongKey, Damaged, DeviceFailed.
 
         Effects are carried out by `shell`, else on `loop`, else by a thread of its own.
         """
         self.turn = threading.RLock()
         self.clock = clock
         self.device = device
-        self.volume = Volume.open(device, read_only=read_only)
+        self.volume = Volume.open(device, read_only=read_only, key=key, seed=secrets.token_bytes(SEED_SIZE))
         self.replica = Replica(self.volume)
         self.history = self.replica.history
         self.cache = Cache(self.volume, self.history)
@@ -192,6 +195,21 @@ class Engine:
     def request_checkpoint(self, waiter: Waiter, clean: bool = False) -> None:
         """Like request_sync, with a checkpoint; `clean` when nothing will be written any more."""
         self._request(Checkpoint(-next(self._tickets), clean), waiter)
+
+    def request_rekey(self, key: Key, waiter: Waiter) -> None:
+        """Let another key open the volume; `waiter` hears when the old one opens no copy of the header any more.
+
+        Raises BadRequest for a volume in clear or a key that cannot be, ReadOnly.
+        """
+        self.volume.rekey(key, secrets.token_bytes(LOCK_ENTROPY))
+
+        def again(result: int | GavelError) -> None:
+            if isinstance(result, GavelError):
+                waiter(result)
+            else:
+                self.request_checkpoint(waiter)
+
+        self.request_checkpoint(again)
 
     async def sync(self) -> int:
         """Flush and wait until it is durable; returns the tid that names this state. Raises as flush."""

@@ -80,7 +80,7 @@ def test_pages_come_back_as_they_were() -> None:
     assert (again.generation, again.free) == (blockmap.generation, blockmap.free)
 
 
-@pytest.mark.parametrize(("column", "value"), [("kind", 5), ("append", BIG_BLOCK + 1), ("live", 1)])
+@pytest.mark.parametrize(("column", "value"), [("kind", 6), ("append", BIG_BLOCK + 1), ("live", 1)])
 def test_entries_that_cannot_be_are_damage(column: str, value: int) -> None:
     sizes = {"Q": 8, "I": 4, "B": 1}
     at = 0
