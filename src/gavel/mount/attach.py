@@ -42,7 +42,7 @@ def attach(directory: str, source: str, *, read_only: bool = False, allow_other:
 
 def _clear_dead(directory: str) -> None:
     try:
-        os.stat(directory)
+        os.statvfs(directory)  # unlike attributes, never answered from the kernel's cache
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 from datetime import UTC, tzinfo
 from typing import NamedTuple
 
@@ -114,6 +115,16 @@ class Mount:
         if self._outside is not None and self._attributes is not None:
             self._attributes.forget_plain()
             self._outside.changed(keys)
+
+    async def caught_up(self, seconds: float = 5.0) -> None:
+        """Return when every request that the kernel had sent is answered; under endless load, after so many seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        waiting = select.poll()
+        if self._session is not None and self._session.fd >= 0:
+            waiting.register(self._session.fd, select.POLLIN)
+        while waiting.poll(0) and loop.time() < deadline and not self.closed.done():  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0)
 
     async def stop(self, patience: float = STOP_SECONDS) -> None:
         """Unmount, whoever uses it: everything cached is handed over first; users get `patience` seconds to finish.

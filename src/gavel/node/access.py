@@ -10,7 +10,6 @@ import errno
 import os
 import socket
 import stat
-import time
 from collections.abc import Callable, Generator
 from typing import NamedTuple, Protocol
 
@@ -20,7 +19,6 @@ from gavel.node import protocol
 from gavel.node.protocol import Json
 
 SOCKET_XATTR = "gavel.socket"
-_SETTLE_SECONDS = 5.0  # at most this long for the kernel's queued writes to reach the mount's process
 
 OnStep = Callable[[str, Json], None]  # ("item" or "progress", its value)
 
@@ -107,21 +105,19 @@ def find_mount(argument: str) -> Mounted | None:
 
     A symbolic link at the end of the path is meant itself; those on the way are followed.
     """
-    path = os.path.abspath(argument)
-    there, missing = path, []
-    while not os.path.lexists(there) and there != "/":
-        there, name = os.path.split(there)
-        missing.append(name)
-    real = os.path.realpath(there) if missing else _real_parent(there)
+    real = _real_parent(os.path.abspath(argument))
     holding = mounted.holding(real)
     if holding is None:
+        real = os.path.realpath(real)  # a link that leads into a mount from elsewhere
+        holding = mounted.holding(real)
+    if holding is None:
         return None
-    answer = _socket_of(holding.directory)
+    answer = socket_of(holding.directory)
     if answer is None:
         where = holding.directory
         raise BadRequest(f"the process behind {where} is gone; `gavel umount {where}`, then mount again")
     inner = os.path.relpath(real, holding.directory)
-    parts = [holding.root.strip("/"), "" if inner == "." else inner, *reversed(missing)]
+    parts = [holding.root.strip("/"), "" if inner == "." else inner]
     return Mounted(answer, holding.directory, "/" + "/".join(part for part in parts if part))
 
 
@@ -130,7 +126,8 @@ def _real_parent(path: str) -> str:
     return os.path.join(os.path.realpath(head), name)
 
 
-def _socket_of(directory: str) -> str | None:
+def socket_of(directory: str) -> str | None:
+    """The admin socket of the mount at a directory; None where no process of ours answers there."""
     try:
         return os.fsdecode(os.getxattr(directory, SOCKET_XATTR))
     except OSError:
@@ -190,7 +187,7 @@ class RemoteSession:
 
 
 def settle(directory: str) -> None:
-    """Have the kernel send its dirty pages to the mount's process, and wait until it has (for a bounded time)."""
+    """Have the kernel send its dirty pages to the mount's process, which answers no call before it has taken them."""
     import ctypes
 
     try:
@@ -201,23 +198,8 @@ def settle(directory: str) -> None:
         if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), directory)
-        minor = os.minor(os.fstat(handle).st_dev)
     finally:
         os.close(handle)
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    pause = 0.0005
-    while _waiting(minor) and time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(pause * 2, 0.05)
-
-
-def _waiting(minor: int) -> bool:
-    """Whether the kernel still has requests for the process that it has not answered."""
-    try:
-        with open(f"/sys/fs/fuse/connections/{minor}/waiting", encoding="ascii") as file:
-            return int(file.read()) > 0
-    except (OSError, ValueError):
-        return False
 
 
 class LocalSession:

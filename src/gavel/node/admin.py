@@ -1,5 +1,7 @@
 """The admin socket of a mount: serves the calls of service.py on the mount's own event loop, in slices.
 
+A call begins when the requests that the kernel has sent before are answered: what a program wrote, and had handed over
+by syncfs before it called, is part of what the call sees.
 Only the owner of the process can connect (mode 0600 in a 0700 directory).
 """
 
@@ -9,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gavel.client.results import Progress
@@ -21,8 +24,8 @@ log = logging.getLogger("gavel.admin")
 class AdminServer:
     """Answers admin calls as long as the mount lives."""
 
-    def __init__(self, service: Service, path: Path) -> None:
-        self._service, self._path = service, path
+    def __init__(self, service: Service, path: Path, caught_up: Callable[[], Awaitable[None]]) -> None:
+        self._service, self._path, self._caught_up = service, path, caught_up
         self._server: asyncio.Server | None = None
         self._sessions: set[asyncio.Task[None]] = set()
 
@@ -63,6 +66,7 @@ class AdminServer:
     async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         try:
             request = protocol.decode(line)
+            await self._caught_up()
             result = await self._run(str(request.get("call")), request.get("args") or {}, writer)
         except ConnectionError:
             raise

@@ -22,6 +22,7 @@ from gavel.errors import BadRequest
 from gavel.keys import tid as tids
 from gavel.mount import mounted
 from gavel.node import places, protocol
+from gavel.node.access import socket_of
 from gavel.node.protocol import Json
 
 if TYPE_CHECKING:
@@ -87,11 +88,7 @@ def mount_in_background(options: Options) -> Json:
 def check_free(directory: str) -> None:
     """Refuse to mount over a mount of ours, which would hide it; a dead one is no hindrance."""
     there = mounted.at(directory)
-    if there is None or there.type != mounted.FILESYSTEM_TYPE:
-        return
-    try:
-        os.stat(directory)
-    except OSError:
+    if there is None or there.type != mounted.FILESYSTEM_TYPE or socket_of(directory) is None:
         return
     raise BadRequest(f"{there.source} is mounted on {directory} already; unmount it first, or choose another directory")
 
@@ -178,7 +175,6 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
     where = places.place(os.getpid())
     at = None if options.as_of is None else jobs.tid_of(engine, options.as_of)
     service = Service(Fs(engine, caller(), reaping=False), options.volume, options.directory)
-    admin = AdminServer(service, where.socket)
     mount = Mount(
         engine,
         options.directory,
@@ -193,6 +189,7 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
             allow_other=options.allow_other or os.geteuid() == 0,
         ),
     )
+    admin = AdminServer(service, where.socket, mount.caught_up)
     engine.on_outside.append(mount.changed_outside)
     try:
         await admin.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -30,9 +31,11 @@ def unmount(argument: str) -> Json:
     durable = _sync(process)
     lazy, hung = _detach(directory, process)
     if hung:
+        alive = places.alive(process.pid)
+        fate = f"end it with `kill -9 {process.pid}`" if alive else "it was killed"
         note = (
-            f"process {process.pid} behind {directory} does not answer; {directory} is detached, "
-            f"what it had not written yet is lost: end it with `kill -9 {process.pid}`"
+            f"process {process.pid} behind {directory} did not answer: {directory} is detached, {fate}; "
+            "what had not been synced may be lost"
         )
     elif lazy:
         safe = "everything written so far is durable" if durable else "not everything could be made durable"
@@ -63,12 +66,7 @@ def _directory(argument: str) -> str:
 
 def _unmount_unattended(directory: str) -> Json:
     """A mount whose process is gone, or belongs to somebody whose notes we cannot see."""
-    try:
-        os.stat(directory)
-        dead = False
-    except OSError:
-        dead = True
-    if dead:
+    if access.socket_of(directory) is None:
         attach.detach(directory, lazy=True)
         note = f"the process behind {directory} was gone; what was durable is kept, mount it again to go on"
         return {"directory": directory, "lazy": True, "pid": None, "ended": True, "note": note}
@@ -114,8 +112,9 @@ def _detach(directory: str, process: places.Running) -> tuple[bool, bool]:
                 continue
             with contextlib.suppress(OSError):
                 attach.detach(directory, lazy=True)
-            _abort(number)
-            worker.join(5.0)
+            if not _abort(number):
+                os.kill(process.pid, signal.SIGKILL)
+            worker.join(_ANSWER_SECONDS)
             return True, True
     result = outcome[0]
     if isinstance(result, OSError):
@@ -132,10 +131,14 @@ def _device_number(directory: str) -> int:
     return int(there.device.partition(":")[2]) if there is not None else 0
 
 
-def _abort(number: int) -> None:
-    """Have the kernel end every request of a connection whose process does not answer."""
-    with contextlib.suppress(OSError), open(f"/sys/fs/fuse/connections/{number}/abort", "w", encoding="ascii") as file:
-        file.write("1")
+def _abort(number: int) -> bool:
+    """Have the kernel end every request of a connection whose process does not answer; False where it cannot."""
+    try:
+        with open(f"/sys/fs/fuse/connections/{number}/abort", "w", encoding="ascii") as file:
+            file.write("1")
+    except OSError:
+        return False
+    return True
 
 
 def _await_end(pid: int) -> str:
