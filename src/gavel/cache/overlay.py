@@ -2,7 +2,8 @@
 
 Invariants:
 - `records` maps a key to its newest value, None for a deletion;
-- every key of `records` stands exactly once in the list of its object, so a scan sorts one object's keys, not all;
+- every key of `records` stands exactly once, in the list of its object or among the unlisted, so a scan sorts one
+  object's keys, not all;
 - records enter by whole groups (one POSIX operation each) and leave all together, so no flush shows half a group.
 """
 
@@ -43,26 +44,33 @@ class _Keys:
 class Overlay:
     """Dirty records with cheap lookup, insertion and scans within an object."""
 
-    __slots__ = ("_objects", "records")
+    __slots__ = ("_objects", "_unlisted", "records")
 
     def __init__(self) -> None:
         self.records: dict[bytes, bytes | None] = {}
         self._objects: dict[bytes, _Keys] = {}
+        self._unlisted: list[bytes] = []  # keys since the last scan; many overlays are never scanned
 
     def merge(self, writes: dict[bytes, bytes | None]) -> None:
         """Add the writes of one operation."""
-        records, objects = self.records, self._objects
-        for key, value in writes.items():
-            if key not in records:
-                name = key[:_OBJECT]
-                held = objects.get(name)
-                if held is None:
-                    held = objects[name] = _Keys()
-                held.keys.append(key)
-            records[key] = value
+        records = self.records
+        self._unlisted += [key for key in writes if key not in records]
+        records.update(writes)
+
+    def _list(self) -> None:
+        objects = self._objects
+        for key in self._unlisted:
+            name = key[:_OBJECT]
+            held = objects.get(name)
+            if held is None:
+                held = objects[name] = _Keys()
+            held.keys.append(key)
+        self._unlisted.clear()
 
     def between(self, lo: bytes, hi: bytes) -> list[bytes]:
         """The dirty keys in [lo, hi), sorted."""
+        if self._unlisted:
+            self._list()
         if lo[:_OBJECT] == hi[:_OBJECT]:
             held = self._objects.get(lo[:_OBJECT])
             return held.between(lo, hi) if held is not None else []
