@@ -60,7 +60,7 @@ REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more a
 JOB_RECORDS: Final = 64  # records looked at in one step of a job; a fraction of a millisecond
 JOB_DIRTY_MAX: Final = 8 * MIB  # nodes that a job leaves waiting in memory before it has them written
 RETENTION_POINTS_MAX: Final = 6000  # states below the horizon that are kept; their tids are one record
-RETENTION_SPAN_MAX: Final = 1000 * 366 * 86_400  # seconds; what a policy can say other than `forever`
+RETENTION_SPAN_MAX: Final = 1000 * 365 * 86_400  # seconds; what a policy can say other than `forever`
 VICTIMS_MAX: Final = 256 * MIB  # bytes that one pass of reblock moves
 DEDUP_SUMS: Final = 400_000  # extents that one pass of dedup remembers; some 100 MB
 

@@ -79,6 +79,10 @@ class Job(Generic[T]):
         """Whether it has ended, well or not."""
         return self.state in _OVER
 
+    @property
+    def _in_checkpoint(self) -> bool:
+        return self._asked is Ask.CHECKPOINT
+
     def result(self) -> T:
         """What it came to, once it is over; raises what it ended with, BadRequest if it was stopped."""
         assert self.over, "a job under way has no result yet"
@@ -185,7 +189,7 @@ class Jobs:
             if self.current.state is State.WAITING:
                 self.current.state = State.RUNNING
         job = self.current
-        if job is None or job.state is not State.RUNNING or job._asked == Ask.CHECKPOINT:
+        if job is None or job.state is not State.RUNNING or job._in_checkpoint:
             return
         begin = self._engine.clock()
         if job._began_ns < 0:
@@ -196,7 +200,7 @@ class Jobs:
             job.spent_ns += max(0, self._engine.clock() - begin)
         if not job.over:
             self._engine.volume.promise(self._engine.history.dirty_bytes)
-            if job._asked != Ask.CHECKPOINT:
+            if not job._in_checkpoint:
                 self._arm(self._pause(job))
 
     def _slice(self, job: Job[Any], end: int) -> None:
