@@ -99,9 +99,8 @@ class Present:
         for obj in nameless:
             if obj in self._held:
                 self._nameless.add(obj)
-            elif self._reaping:
-                while not self.engine.write(orphans.reap, obj):
-                    pass
+            elif self._reaping and not self.engine.write(orphans.reap, obj):
+                self.engine.reap_later([obj])  # a huge one: the rest when there is time
 
 
 class Past:

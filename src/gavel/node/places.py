@@ -41,12 +41,7 @@ class Running(NamedTuple):
 
 def runtime_directory() -> Path:
     """The directory of sockets and logs, made if need be; raises BadRequest when somebody else owns it."""
-    candidates = []
-    if os.geteuid() == 0:
-        candidates.append(Path("/run/gavel"))
-    elif os.environ.get("XDG_RUNTIME_DIR"):
-        candidates.append(Path(os.environ["XDG_RUNTIME_DIR"]) / "gavel")
-    candidates.append(Path(tempfile.gettempdir()) / f"gavel-{os.geteuid()}")
+    candidates = _candidates()
     for candidate in candidates:
         try:
             candidate.mkdir(mode=0o700, exist_ok=True)
@@ -57,6 +52,17 @@ def runtime_directory() -> Path:
             raise BadRequest(f"{candidate} is not a private directory of this user; remove it")
         return candidate
     raise BadRequest(f"none of {', '.join(map(str, candidates))} can be made; set XDG_RUNTIME_DIR")
+
+
+def _candidates() -> list[Path]:
+    """The directories that would do, the best first."""
+    if os.geteuid() == 0:
+        found = [Path("/run/gavel")]
+    elif os.environ.get("XDG_RUNTIME_DIR"):
+        found = [Path(os.environ["XDG_RUNTIME_DIR"]) / "gavel"]
+    else:
+        found = []
+    return [*found, Path(tempfile.gettempdir()) / f"gavel-{os.geteuid()}"]
 
 
 def place(pid: int) -> Place:

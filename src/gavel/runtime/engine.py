@@ -356,13 +356,17 @@ class Engine:
             return
         if left:
             log.info("reaping %d objects that were open without a name", len(left))
-            self._shell.later(0, lambda: self._reap_next(left))
+            self.reap_later(left)
+
+    def reap_later(self, left: list[int]) -> None:
+        """Delete what is left of these orphans, slice by slice, when there is time; the next start does the rest."""
+        self._shell.later(0, lambda: self._reap_next(left))
 
     def _reap_next(self, left: list[int]) -> None:
         if self.write(orphans.reap, left[-1]):
             left.pop()
         if left:
-            self._shell.later(0, lambda: self._reap_next(left))
+            self.reap_later(left)
 
 
 def _settle(future: Future[int] | asyncio.Future[int], result: int | GavelError) -> None:
