@@ -126,9 +126,7 @@ def test_what_any_policy_keeps_is_kept() -> None:
     both = [parse("all:1d,hourly:50h"), parse("all:2d,daily:4d")]
     found = retention.target(now, 0, tids.make(now), both, [], Horizon())
     assert found.horizon == tids.make(micros("2024-05-08T12:00"))
-    assert (
-        dates(found)
-        == ["2024-05-07 00:00", "2024-05-08 00:00", "2024-05-08 10:00", "2024-05-08 11:00"]
+    assert dates(found) == ["2024-05-07 00:00", "2024-05-08 00:00", "2024-05-08 10:00", "2024-05-08 11:00"]
     assert retention.target(now, 0, tids.make(now), [*both, parse("all:forever")], [], Horizon()) == Horizon()
 
 
