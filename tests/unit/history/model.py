@@ -62,7 +62,10 @@ class Model:
         return found
 
     def _value(self, key: bytes, tid: int) -> bytes | None:
-        return self.at(tid, key, key + b"\0").get(key)
+        for each in self.all[key]:
+            if each.create_tid <= tid and (each.delete_tid is None or each.delete_tid > tid):
+                return each.value
+        return None
 
 
 def sorted_lists(writes: Writes) -> tuple[list[bytes], list[bytes | None]]:

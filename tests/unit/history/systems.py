@@ -81,10 +81,12 @@ class FakeSystem:
 
 
 class VolumeSystem:
-    def __init__(self, cache_bytes: int = 10_000) -> None:
-        self.device = SimDevice(VOLUME_MIN, 1)
+    def __init__(self, cache_bytes: int = 10_000, device: SimDevice | None = None) -> None:
         self.cache_bytes = cache_bytes
-        Volume.format(self.device, identity=bytes(16), salt=9, label="", created_tid=1)
+        if device is None:
+            device = SimDevice(VOLUME_MIN, 1)
+            Volume.format(device, identity=bytes(16), salt=9, label="", created_tid=1)
+        self.device = device
         self.open()
 
     def open(self) -> None:
@@ -93,6 +95,7 @@ class VolumeSystem:
         for _, _, body in self.volume.replay():
             self.history.apply(*msgspec.msgpack.decode(body, type=tuple[int, list[bytes], list[bytes | None]]))
         self.volume.settle(self.volume.written)
+        self.durable = self.history.last_tid  # the tid that a power cut cannot take any more
 
     def stage(self, data: bytes) -> bytes:
         return encode_view(describe(data, self.volume.append_data(data)), 0, len(data))
@@ -111,8 +114,10 @@ class VolumeSystem:
     def sync(self) -> None:
         self.volume.flush()
         sequence = self.volume.written
+        tid = self.history.last_tid
         self.device.sync()
         self.volume.synced(sequence)
+        self.durable = tid
 
     def check_live(self) -> None:
         self._check(self.volume, self.history)

@@ -1,0 +1,124 @@
+"""Cuts at every device write of a workload of applies and checkpoints on the real volume.
+
+What comes back is the history as it was after one of the transactions, none older than the last one synced; its
+trees, its live bytes and all its versions are those of that moment, and life goes on from there.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from random import Random
+from unittest.mock import patch
+
+import pytest
+
+from gavel.history import history
+from gavel.history.versions import Step
+from gavel.keys import records
+from gavel.sim.device import SimDevice
+from tests.unit.btree.memory_store import small_nodes
+from tests.unit.history.model import Model, Writes, as_pairs, sorted_lists
+from tests.unit.history.systems import VolumeSystem
+
+SEEDS = range(20) if os.environ.get("GAVEL_SOAK") else range(2)
+END = b"\xff"
+
+
+class Workload:
+    """Random transactions, checkpoints in slices between them, syncs now and then."""
+
+    def __init__(self, system: VolumeSystem, model: Model, random: Random) -> None:
+        self.system, self.model, self.random = system, model, random
+        self.running: Iterator[Step] | None = None
+
+    def step(self) -> None:
+        choice = self.random.random()
+        if choice < 0.6:
+            self.apply()
+        elif choice < 0.7:
+            self.system.sync()
+        else:
+            self.advance_checkpoint()
+
+    def apply(self) -> None:
+        random = self.random
+        writes: Writes = {}
+        for _ in range(random.choice([1, 5, 40])):
+            number = random.randrange(60)
+            kind = random.randrange(3)
+            if kind == 0:
+                key, value = records.inode(0, number), random.randbytes(40)
+            elif kind == 1:
+                key, value = records.entry(0, 1, b"name%d" % number), random.randbytes(9)
+            else:
+                key = records.extent(0, 5, number * 4096 + 4096)
+                value = self.system.stage(random.randbytes(500))
+            writes[key] = value if random.random() < 0.8 else None
+        tid = self.model.last_tid + 256
+        self.model.apply(tid, writes)  # first, as a cut within the apply may have it already
+        self.system.apply(tid, *sorted_lists(writes))
+        if random.random() < 0.3:
+            self.system.volume.flush()
+
+    def advance_checkpoint(self) -> None:
+        if self.running is None:
+            self.running = self.system.checkpoint()
+        for _ in range(self.random.randrange(1, 12)):
+            if next(self.running, None) is None:
+                self.running = None
+                return
+
+
+def judge(device: SimDevice, workload: Workload, durable: int) -> VolumeSystem:
+    """Open what a power cut left and compare it with the model."""
+    system = VolumeSystem(3000, device)
+    back, then = system.history, workload.model.until(system.history.last_tid)
+    assert back.last_tid in (0, *then.tids)
+    assert back.last_tid >= durable
+    assert as_pairs(back.scan(b"", END)) == then.at(back.last_tid)
+    for at in workload.random.sample(then.tids, min(3, len(then.tids))):
+        assert as_pairs(back.scan_at(b"", END, at)) == then.at(at)
+    for key, versions in then.all.items():
+        assert back.versions(key) == versions
+    assert list(back.changes(0, back.last_tid)) == then.changes(0, back.last_tid)
+    assert [problem for problem in back.check(True) if problem] == []
+    system.check_live()
+    return system
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("most", [250, 16 * 1024])
+def test_a_cut_at_every_write_loses_nothing_that_was_synced(seed: int, most: int) -> None:
+    random = Random(seed)
+    cuts = 0
+    with ExitStack() as stack:
+        if most < 16 * 1024:
+            stack.enter_context(small_nodes(most))
+            stack.enter_context(patch.object(history, "SLICE_NODES", 1))
+        system = VolumeSystem(3000)
+        model = Model()
+        model.last_tid = 1 << 58
+        workload = Workload(system, model, Random(seed))
+
+        def cut(device: SimDevice) -> None:
+            nonlocal cuts
+            cuts += 1
+            crashed = device.crash(random, random.choice([None, None, 0.0, 1.0]))
+            asked = Workload(system, model, Random(cuts))
+            back = judge(crashed, asked, system.durable)
+            if cuts % 8 == 0:
+                live_on(back, model.until(back.history.last_tid) if back.history.last_tid else Model(), cuts)
+
+        system.device.on_write = cut
+        for _ in range(150):
+            workload.step()
+    assert cuts > 40
+
+
+def live_on(system: VolumeSystem, model: Model, seed: int) -> None:
+    """A recovered history takes more, and survives the next cut, too."""
+    model.last_tid = max(model.last_tid, 1 << 58)
+    workload = Workload(system, model, Random(seed))
+    for _ in range(15):
+        workload.step()
+    judge(system.device.crash(Random(seed)), workload, system.durable)

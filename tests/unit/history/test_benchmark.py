@@ -1,0 +1,22 @@
+"""The benchmark of this room at its small size, so that it never rots."""
+
+from benchmarks.history import run
+
+
+def test_the_benchmark_yields_its_rows() -> None:
+    rows = run(large=False)
+    names = [row.work for row in rows]
+    assert names == [
+        "put, random keys in batches",
+        "get, random",
+        "get of what is not there",
+        "get, random within 50,000",
+        "put one by one, ascending",
+        "put one by one, random",
+        "apply of batches, mixed",
+        "as-of get, 2,000 versions",
+        "scan of 6,000 records",
+        "as-of scan of 6,000 records",
+        "memory that these scans added",
+    ]
+    assert all(row.gavel > 0 and row.ratio > 0 for row in rows[:-1])
