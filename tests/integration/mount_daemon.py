@@ -34,7 +34,11 @@ class Served:
         self.directory, self.volume = directory, volume
         command = [sys.executable, __file__, str(directory), str(volume), mode]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._line() == "up"
+        try:
+            assert self._line() == "up"
+        except BaseException:
+            self.kill()
+            raise
 
     def _line(self) -> Any:
         assert self.process.stdout is not None

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from gavel.mount import abi
+from gavel.mount.table import NEVER
 from tests.integration.mount_daemon import Served, eventually, needs_mount
 
 pytestmark = [needs_mount, pytest.mark.mounts]
@@ -492,3 +494,25 @@ def test_ioctl_is_refused_clearly(here: Path) -> None:
     fd = os.open(here, os.O_RDONLY)
     fails(errno.ENOTTY, fcntl.ioctl, fd, 0x80086601, b"\0" * 8)
     os.close(fd)
+
+
+def test_every_request_that_the_kernel_sends_has_been_seen(served: Served) -> None:
+    """Last in this module on purpose: what the tests above made the kernel ask."""
+    seen = {(opcode, code) for opcode, code, _ in served.ask("seen")}
+    opcodes = {opcode for opcode, _ in seen}
+    wanted = {
+        "LOOKUP", "FORGET", "GETATTR", "SETATTR", "READLINK", "SYMLINK", "MKNOD", "MKDIR", "UNLINK", "RMDIR", "LINK",
+        "READ", "WRITE", "STATFS", "FSYNC", "SETXATTR", "GETXATTR", "LISTXATTR", "REMOVEXATTR", "READDIR", "FSYNCDIR",
+        "IOCTL", "FALLOCATE", "READDIRPLUS", "RENAME2", "LSEEK", "TMPFILE", "STATX", "OPEN", "OPENDIR", "CREATE",
+        "FLUSH",
+    }  # fmt: skip
+    missing = {name for name in wanted if getattr(abi, name) not in opcodes}
+    assert not missing
+    assert opcodes & {abi.COPY_FILE_RANGE, abi.COPY_FILE_RANGE_64}
+    refused = {opcode for opcode, code in seen if code == errno.ENOSYS}
+    assert refused <= set(NEVER)
+    unknown = opcodes - {
+        getattr(abi, name) for name in dir(abi) if name.isupper() and isinstance(getattr(abi, name), int)
+    }
+    assert not unknown
+    assert not {opcode for opcode, code in seen if code == errno.EIO}
