@@ -51,6 +51,13 @@ class Shell:
     def json(self, *arguments: str, cwd: Path | None = None) -> Any:
         return json.loads(self.run(*arguments, "--json", cwd=cwd))
 
+    def json_failing(self, *arguments: str) -> Any:
+        """What a command prints that fails and says so in JSON."""
+        command = [sys.executable, "-m", "gavel", *arguments, "--json"]
+        done = subprocess.run(command, cwd=self.base, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == output.FAILED, done.stderr + done.stdout
+        return json.loads(done.stdout)
+
     def tid(self, path: str = "mnt") -> str:
         return self.run("tid", path).strip()
 
@@ -367,3 +374,61 @@ def test_the_demo_runs() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "That is GavelFS" in done.stdout
+
+
+def fill(directory: Path) -> None:
+    """Write until it is full."""
+    for number in range(64):
+        with open(directory / f"filler {number}", "wb") as file:
+            file.write(os.urandom(1024**2))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def test_a_full_disk_under_the_volume(tmp_path: Path) -> None:
+    """Said by write and by umount, nothing durable is lost, and it goes on when there is room."""
+    shell = Shell(tmp_path)
+    for name in ("disk", "mnt"):
+        (tmp_path / name).mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(tmp_path / "disk")], check=True)
+    try:
+        (tmp_path / "disk" / "ballast").write_bytes(bytes(8 * 1024**2))
+        shell.run("mkfs", "disk/volume", "--size", "1G")
+        shell.run("mount", "disk/volume", "mnt")
+        (tmp_path / "mnt" / "kept").write_bytes(b"k" * 100_000)
+        shell.tid()
+        with pytest.raises(OSError, match="No space"):
+            fill(tmp_path / "mnt")
+        assert "disk under the volume is full" in shell.run("tid", "mnt", code=output.FULL)
+        assert (tmp_path / "mnt" / "kept").read_bytes() == b"k" * 100_000
+        (tmp_path / "disk" / "ballast").unlink()
+        shell.tid()
+        (tmp_path / "mnt" / "later").write_bytes(b"l" * 100_000)
+        shell.tid()
+        shell.run("umount", "mnt")
+        assert shell.json("check", "disk/volume", "--deep")["sound"] is True
+        with gavel.open(tmp_path / "disk" / "volume") as fs:
+            assert fs.stat("kept").st_size == fs.stat("later").st_size == 100_000
+    finally:
+        shell.clean()
+
+
+def test_umount_says_when_not_everything_could_be_written(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    for name in ("disk", "mnt"):
+        (tmp_path / name).mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(tmp_path / "disk")], check=True)
+    try:
+        shell.run("mkfs", "disk/volume", "--size", "1G")
+        shell.run("mount", "disk/volume", "mnt")
+        pid = shell.json("info", "mnt")["pid"]
+        with pytest.raises(OSError, match="No space"):
+            fill(tmp_path / "disk")
+        with pytest.raises(OSError, match="No space"):
+            fill(tmp_path / "mnt")
+        said = shell.json_failing("umount", "mnt")
+        assert said["clean"] is False and places.place(pid).log.name in said["note"]
+        assert "disk under the volume is full" in places.place(pid).log.read_text()
+        places.place(pid).log.unlink()
+    finally:
+        shell.clean()

@@ -60,3 +60,5 @@ def umount(
         output.print_json(result)
     elif result["note"]:
         output.say(result["note"])
+    if not result["clean"]:
+        raise typer.Exit(output.FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -35,12 +36,14 @@ _CODES = {
     "VolumeFull": FULL,
     "DeviceFull": FULL,
 }
+_ERRNO_CODES = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EIO: DAMAGED, errno.EBUSY: BUSY}
 
 
 def exit_code(problem: BaseException) -> int:
     """The exit code of an error, also of one that came through a mount's socket."""
     kind = getattr(problem, "kind", None) or type(problem).__name__
-    return _CODES.get(kind, FAILED)
+    number = getattr(problem, "errno", None)
+    return _CODES.get(kind) or _ERRNO_CODES.get(number, FAILED)
 
 
 def complain(problem: BaseException) -> None:

@@ -145,8 +145,7 @@ class RemoteSession:
     """Calls through the admin socket of a mount, after the kernel has handed over what it holds back."""
 
     def __init__(self, target: Mounted, *, settled: bool = False, timeout: float | None = None) -> None:
-        if not settled:
-            settle(target.directory)
+        self._lost = None if settled else settle(target.directory)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout)
         try:
@@ -171,6 +170,8 @@ class RemoteSession:
             if "error" in message:
                 raise protocol.refusal(message["error"])
             if "result" in message:
+                if name == "tid" and self._lost is not None:
+                    raise self._lost
                 result: Json = message["result"]
                 return result
             if on_step is not None:
@@ -186,18 +187,22 @@ class RemoteSession:
         self._socket.close()
 
 
-def settle(directory: str) -> None:
-    """Have the kernel send its dirty pages to the mount's process, which answers no call before it has taken them."""
+def settle(directory: str) -> OSError | None:
+    """Have the kernel send its dirty pages to the mount's process, which answers no call before it has taken them.
+
+    Returns the error that the kernel has met since the last time in writing them.
+    """
     import ctypes
 
     try:
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
-        return
+        return None
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), directory)
+        if ctypes.CDLL(None, use_errno=True).syncfs(handle) == 0:
+            return None
+        number = ctypes.get_errno()
+        return OSError(number, f"not all that programs wrote could be stored: {os.strerror(number)}", directory)
     finally:
         os.close(handle)
 

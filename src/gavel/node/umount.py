@@ -19,7 +19,7 @@ _ANSWER_SECONDS = 20.0  # a process that answers nothing for so long is taken fo
 
 
 def unmount(argument: str) -> Json:
-    """Unmount; what was done: keys directory, lazy, pid, ended, note (a sentence, or "").
+    """Unmount; what was done: keys directory, lazy, pid, ended, clean, note (a sentence, or "").
 
     When it returns and the mount was not in use, everything is durable and its process has ended. A mount in use is
     taken out of sight, and made durable as far as it got. Raises BadRequest where nothing of ours is mounted.
@@ -41,9 +41,20 @@ def unmount(argument: str) -> Json:
         safe = "everything written so far is durable" if durable else "not everything could be made durable"
         note = f"{directory} is in use: it is detached, {safe}, process {process.pid} ends with the last open file"
     else:
-        note = _await_end(process.pid)
+        _await_end(process.pid)
+        note = ""
     ended = not places.alive(process.pid)
-    return {"directory": directory, "lazy": lazy or hung, "pid": process.pid, "ended": ended, "note": note}
+    log = places.place(process.pid).log
+    clean = not hung and not (ended and log.exists())  # the log of one that ended well goes with it
+    if ended and not clean and not hung:
+        note = f"{directory} is unmounted, but not everything could be written; {log} says why"
+    return _result(directory, note, lazy=lazy or hung, pid=process.pid, ended=ended, clean=clean)
+
+
+def _result(
+    directory: str, note: str, *, lazy: bool, pid: int | None = None, ended: bool = True, clean: bool = True
+) -> Json:
+    return {"directory": directory, "lazy": lazy, "pid": pid, "ended": ended, "clean": clean, "note": note}
 
 
 def _directory(argument: str) -> str:
@@ -69,10 +80,10 @@ def _unmount_unattended(directory: str) -> Json:
     if access.socket_of(directory) is None:
         attach.detach(directory, lazy=True)
         note = f"the process behind {directory} was gone; what was durable is kept, mount it again to go on"
-        return {"directory": directory, "lazy": True, "pid": None, "ended": True, "note": note}
+        return _result(directory, note, lazy=True)
     clean = attach.flush_and_detach(directory)
     note = "" if clean else f"{directory} is in use: it is detached and ends with the last open file"
-    return {"directory": directory, "lazy": not clean, "pid": None, "ended": clean, "note": note}
+    return _result(directory, note, lazy=not clean, ended=clean)
 
 
 def _sync(process: places.Running) -> bool:
@@ -141,7 +152,7 @@ def _abort(number: int) -> bool:
     return True
 
 
-def _await_end(pid: int) -> str:
+def _await_end(pid: int) -> None:
     """Wait until the process has written everything and ended; says so when that takes a while."""
     begun, pause, said = time.monotonic(), 0.002, False
     while places.alive(pid):
@@ -150,4 +161,3 @@ def _await_end(pid: int) -> str:
         if not said and time.monotonic() - begun > _PATIENCE:
             print(f"gavel: waiting for process {pid} to finish writing", file=sys.stderr, flush=True)
             said = True
-    return ""

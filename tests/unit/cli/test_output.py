@@ -1,11 +1,14 @@
 """How things are shown to people."""
 
+import errno
+
 import pytest
 
 from gavel.cli import output
 from gavel.cli.volumes import parse_size
 from gavel.errors import BadRequest, BadWhen, Damaged, VolumeBusy, VolumeFull
-from gavel.node.protocol import Refused, sentence
+from gavel.node import protocol
+from gavel.node.protocol import sentence
 
 
 @pytest.mark.parametrize(
@@ -50,10 +53,13 @@ def test_codes_are_the_same_for_errors_from_the_socket() -> None:
         (Damaged("node", 5), output.DAMAGED),
         (VolumeFull(0, 1), output.FULL),
         (FileNotFoundError(2, "No such file", "a"), output.NOT_FOUND),
+        (OSError(errno.ENOSPC, "No space", "a"), output.FULL),
+        (OSError(errno.EIO, "Input/output error", "a"), output.DAMAGED),
+        (OSError(errno.EROFS, "Read-only", "a"), output.FAILED),
         (ZeroDivisionError(), output.FAILED),
     ):
         assert output.exit_code(problem) == code
-        assert output.exit_code(Refused(type(problem).__name__, str(problem), None)) == code
+        assert output.exit_code(protocol.refusal(protocol.error_of(problem))) == code
 
 
 def test_sentences() -> None:
