@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 
+from gavel.btree.addresses import addresses
 from gavel.btree.edit import Replaced
 from gavel.btree.pool import Pool
 from gavel.btree.tree import BTree
@@ -225,6 +226,17 @@ class History:
         """How much there is."""
         current, past, pool = self._current, self._past, self._pool
         return Counts(current.records, past.records, current.nodes, past.nodes, len(pool), pool.bytes, self.dirty_bytes)
+
+    def node_addresses(self, cursor: bytes, count: int) -> tuple[list[int], bytes | None]:
+        """Addresses of about `count` nodes from a cursor on (empty: from the beginning), and the next cursor.
+
+        It is None at the end. For reading all nodes from the volume; see btree.addresses.
+        """
+        past = cursor[:1] == b"p"
+        found, after = addresses(self._past if past else self._current, cursor[1:], count)
+        if after is not None:
+            return found, (b"p" if past else b"c") + after
+        return found, None if past else b"p"
 
     def check(self, deep: bool) -> Iterator[str]:
         """Problems, one sentence each; none means sound. `deep` reads every node, else only what is in memory.
