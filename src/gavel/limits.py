@@ -20,6 +20,7 @@ BIG_BLOCK: Final = 8 * MIB  # unit of allocation, HAMMER's size; large enough th
 VOLUME_MIN: Final = 12 * BIG_BLOCK  # header area, one open big-block per stream, the reserve, and some to use
 RESERVE_BIG_BLOCKS: Final = 4  # kept back so that deleting and checkpoints work on a full volume
 EXTENT_MAX: Final = 128 * KIB  # raw bytes under one checksum: what a 4 KiB random read may have to fetch
+COMPRESS_MIN: Final = 4 * KIB  # below it compressing takes as long as all else about a file, to save 2 % of a tree
 INLINE_MAX: Final = 256  # file data up to this many bytes lives in the leaf itself
 FRAME_MAX: Final = 1 * MIB  # body of one log frame; larger transactions take several
 LOG_PENDING_MAX: Final = 1 * MIB  # frames kept in memory before they are handed to the device in one write
@@ -62,6 +63,7 @@ JOB_DIRTY_MAX: Final = 8 * MIB  # nodes that a job leaves waiting in memory befo
 RETENTION_POINTS_MAX: Final = 6000  # states below the horizon that are kept; their tids are one record
 RETENTION_SPAN_MAX: Final = 1000 * 365 * 86_400  # seconds; what a policy can say other than `forever`
 VICTIMS_MAX: Final = 256 * MIB  # bytes that one pass of reblock moves
+DEDUP_LATELY: Final = 16_384  # extents in which a write looks for the same content; some 4 MB
 DEDUP_SUMS: Final = 400_000  # extents that one pass of dedup remembers; some 100 MB
 
 # Looking back.

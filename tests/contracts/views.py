@@ -16,7 +16,7 @@ from gavel.filesystem.caller import Caller
 from gavel.keys.ranges import RangeSet, just
 from gavel.keys.records import ROOT_OBJECT
 from gavel.media import extents
-from gavel.media.extents import Extent
+from gavel.media.extents import RAW, Extent
 from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Buffer, Miss, View
 
@@ -43,7 +43,7 @@ class DictView:
     def load(self, extent: Extent) -> Buffer:
         return extents.restore(extent, self.staged[extent.place])
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
         extent = extents.describe(data, self.end)
         self.staged[extent.place] = bytes(data)
         self.end += len(data)
@@ -100,8 +100,8 @@ class MissingView:
             raise Miss((), (extent,))
         return self.inner.load(extent)
 
-    def stage(self, data: Buffer) -> Extent:
-        return self.inner.stage(data)
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
+        return self.inner.stage(data, codec)
 
 
 class Store:

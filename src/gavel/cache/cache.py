@@ -33,6 +33,7 @@ class Cache:
         self._next_object = self._reserved = 0
         self._ticket = 0
         self._flushed_to = 0  # last log frame that the flush in flight may refer to
+        self._flushing: tuple[list[bytes], list[bytes | None]] = [], []  # its records
         self._optimistic: dict[int, int] = {}  # transaction number -> last log frame before it began to stage
         self._transactions = 0
 
@@ -106,13 +107,17 @@ class Cache:
         assert view.in_flight is None, "a flush is in flight already"
         view.in_flight, view.dirty = view.dirty, Overlay()
         self._flushed_to = self._volume.written
+        self._extents.lately.flush_begins()
         self._ticket += 1
-        return Commit(self._ticket, *sorted_writes(view.in_flight.records))
+        self._flushing = sorted_writes(view.in_flight.records)
+        return Commit(self._ticket, *self._flushing)
 
     def flushed(self) -> None:
         """The flush in flight was committed and can be read from the base."""
         self.current.in_flight = None
         self._extents.staged = 0
+        self._extents.lately.flushed(*self._flushing)
+        self._flushing = [], []
         self._volume.settle(min([self._flushed_to, *self._optimistic.values()]))
 
     def flush_failed(self) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 from xxhash import xxh3_128_digest
 
+from gavel.cache.lately import Lately
 from gavel.cache.overlay import Overlay
-from gavel.errors import ReadOnly
+from gavel.errors import Damaged, DeviceFailed, ReadOnly
 from gavel.history.history import History
 from gavel.limits import EXTENT_CACHE_BYTES
-from gavel.media.extents import RAW, Extent, restore
+from gavel.media.extents import RAW, ZSTD, Compressor, Extent, restore
 from gavel.media.volume import Volume
 from gavel.transaction.view import Buffer
 
@@ -23,39 +24,74 @@ from gavel.transaction.view import Buffer
 class Extents:
     """Verified file data of late, least recently used dropped first; and the way to stage more.
 
-    Data is kept under its sum, so what is kept is never stale, wherever it lies. `staged` counts bytes since the
-    last flush.
+    Data is kept with its sum, so what is kept is never stale when its place is used anew; and under its place, so
+    that two extents whose sums collide are never taken for each other. `staged` counts bytes since the last flush.
     """
 
     def __init__(self, volume: Volume) -> None:
         self.staged = 0
         self._volume = volume
         self._overhead = volume.overhead
-        self._kept: OrderedDict[bytes, Buffer] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[bytes, Buffer]] = OrderedDict()
         self._size = 0
+        self._compress = Compressor().compress
+        self.lately = Lately(volume)
 
     def load(self, extent: Extent) -> Buffer:
         """The verified raw bytes of an extent; raises Damaged, DeviceFailed."""
         kept = self._kept
-        data = kept.get(extent.sum)
-        if data is not None:
-            kept.move_to_end(extent.sum)
-            return data
-        data = restore(extent, self._volume.read(extent.place, extent.stored))
-        kept[extent.sum] = data
+        place = extent.place
+        found = kept.get(place)
+        if found is not None and found[0] == extent.sum:
+            kept.move_to_end(place)
+            return found[1]
+        data = restore(extent, self._volume.read(place, extent.stored))
+        if found is not None:
+            self._size -= len(found[1])
+        kept[place] = extent.sum, data
         self._size += len(data)
         while self._size > EXTENT_CACHE_BYTES:
-            _, dropped = kept.popitem(last=False)
+            _, (_, dropped) = kept.popitem(last=False)
             self._size -= len(dropped)
         return data
 
-    def stage(self, data: Buffer) -> Extent:
-        """Append file data to the log; raises VolumeFull, DeviceFull, DeviceFailed."""
-        size = len(data)
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
+        """An extent with this content, for a record that the next flush will commit: one of late that has it, or new.
+
+        Raises VolumeFull, DeviceFull, DeviceFailed.
+        """
         total = xxh3_128_digest(data)
-        place = self._volume.append_data(data, total)
-        self.staged += size
-        return Extent(place, size + self._overhead, size, RAW, total)
+        extent = self.lately.find(total, len(data))
+        if extent is not None and self._holds(extent, data):
+            self.lately.share(extent)
+            return extent
+        extent = self.append(data, codec, total)
+        self.lately.staged(extent)
+        return extent
+
+    def append(self, data: Buffer, codec: int = RAW, total: bytes | None = None) -> Extent:
+        """Append file data to the log, compressed if that is wanted and worth it. Raises as stage()."""
+        size = len(data)
+        if total is None:
+            total = xxh3_128_digest(data)
+        packed = self._compress(data) if codec == ZSTD else None
+        if packed is None:
+            stored, codec = size + self._overhead, RAW
+            place = self._volume.append_data(data, total)
+        else:
+            stored = len(packed) + self._overhead
+            place = self._volume.append_data(packed)
+        self.staged += stored
+        return Extent(place, stored, size, codec, total)
+
+    def _holds(self, extent: Extent, data: Buffer) -> bool:
+        """Whether an extent has these bytes, compared one by one; one that cannot be read is not shared again."""
+        try:
+            held = self.load(extent)
+        except (Damaged, DeviceFailed):
+            self.lately.forget(extent.sum)
+            return False
+        return held == data
 
 
 class CurrentView:
@@ -89,9 +125,9 @@ class CurrentView:
         """See View.load."""
         return self._extents.load(extent)
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
         """See View.stage."""
-        return self._extents.stage(data)
+        return self._extents.stage(data, codec)
 
 
 class FrozenView:
@@ -117,8 +153,8 @@ class FrozenView:
         """See View.load."""
         return self._extents.load(extent)
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
         """See View.stage; raises ReadOnly for a view of the past."""
         if not self.writable:
             raise ReadOnly("the past cannot be changed; `gavel undo` brings it back")
-        return self._extents.stage(data)
+        return self._extents.append(data, codec)

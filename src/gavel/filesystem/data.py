@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import stat
 
-from gavel.filesystem import extent_map, xattr
+from gavel.filesystem import compression, extent_map, xattr
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
 from gavel.filesystem.inode import Inode
@@ -92,7 +92,7 @@ def write(tx: Transaction, obj: int, offset: int, data: Buffer, kill_suidgid: bo
         file.used -= extent_map.clear(tx, obj, offset, end)
     elif size < INLINE_MAX and offset == file.size:
         offset, data = _with_tail(tx, obj, offset, data)
-    extent_map.fill(tx, obj, offset, data)
+    extent_map.fill(tx, obj, offset, data, compression.codec(file))
     file.used += size
     if end > file.size:
         file.size = end

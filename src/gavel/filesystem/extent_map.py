@@ -75,14 +75,14 @@ def clear(tx: Transaction, obj: int, lo: int, hi: int) -> int:
     return gone
 
 
-def fill(tx: Transaction, obj: int, offset: int, data: Buffer) -> None:
+def fill(tx: Transaction, obj: int, offset: int, data: Buffer, codec: int = extents.RAW) -> None:
     """Put bytes where there is a hole; short ones go inline, others are staged in extents of at most EXTENT_MAX."""
     pfs, size = tx.pfs, len(data)
     if size <= INLINE_MAX:
         tx.put(records.extent(pfs, obj, offset + size), extents.encode_inline(bytes(data)))
         return
     if size <= EXTENT_MAX:
-        tx.put(records.extent(pfs, obj, offset + size), extents.encode_view(tx.stage(data), 0, size))
+        tx.put(records.extent(pfs, obj, offset + size), extents.encode_view(tx.stage(data, codec), 0, size))
         return
     view = memoryview(data)
     done = 0
@@ -94,5 +94,5 @@ def fill(tx: Transaction, obj: int, offset: int, data: Buffer) -> None:
         if length <= INLINE_MAX:
             value = extents.encode_inline(bytes(part))
         else:
-            value = extents.encode_view(tx.stage(part), 0, length)
+            value = extents.encode_view(tx.stage(part, codec), 0, length)
         tx.put(records.extent(pfs, obj, offset + done), value)

@@ -27,6 +27,7 @@ from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Miss
 
 UNNAMED = 1  # flag: made by O_TMPFILE and never linked, so linking it is allowed
+COMPRESS, PLAIN = 2, 4  # flags: data is compressed, or is not; neither: compression.DEFAULT. Inherited when made
 
 _TYPE, _DIRECTORY = 0o170000, stat.S_IFDIR
 

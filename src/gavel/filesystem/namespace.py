@@ -14,8 +14,8 @@ import errno
 import stat
 
 from gavel.filesystem import acl as acls
+from gavel.filesystem import compression, orphans, xattr
 from gavel.filesystem import inode as inodes
-from gavel.filesystem import orphans, xattr
 from gavel.filesystem.caller import Caller
 from gavel.filesystem.directory import TYPE_DIRECTORY, check_name, pack_entry, unpack_entry
 from gavel.filesystem.failure import failure
@@ -100,7 +100,7 @@ def _make(
     mode, gid, count = _inherited(tx, obj, parent, directory, mode, caller)
     inode = Inode(
         mode, nlink, caller.uid, gid, len(target), 0, now, now, now, now,
-        parent, records.entry_cookie(entry_key), rdev, count, 0, target,
+        parent, records.entry_cookie(entry_key), rdev, count, directory.flags & compression.INHERITED, target,
     )  # fmt: skip
     directory.size += 1
     directory.mtime = directory.ctime = now
@@ -147,7 +147,8 @@ def tmpfile(tx: Transaction, parent: int, mode: int, caller: Caller) -> tuple[in
     now = tx.now
     obj = tx.new_object()
     mode, gid, count = _inherited(tx, obj, parent, directory, mode & 0o7777 | _REGULAR, caller)
-    inode = Inode(mode, 0, caller.uid, gid, 0, 0, now, now, now, now, 0, 0, 0, count, UNNAMED)
+    flags = UNNAMED | directory.flags & compression.INHERITED
+    inode = Inode(mode, 0, caller.uid, gid, 0, 0, now, now, now, now, 0, 0, 0, count, flags)
     inodes.write(tx, obj, inode)
     tx.put(records.orphan(tx.pfs, obj), b"")
     return obj, inode

@@ -74,7 +74,7 @@ class _View:
     def load(self, extent: extents.Extent) -> NoReturn:
         raise AssertionError("what looks at the past here needs no data")
 
-    def stage(self, data: object) -> NoReturn:
+    def stage(self, data: object, codec: int = 0) -> NoReturn:
         raise AssertionError("the past does not change")
 
 

@@ -87,6 +87,7 @@ class Volume:
         self._cipher = cipher
         self._seed = seed
         self._lock = header.lock
+        self.drops = 0  # how often drop_live() was called
         self.overhead = SEAL_SIZE if cipher else 0  # bytes that an extent takes on the medium beyond its own
         kept = keeps(header.big_blocks)
         self._log = (
@@ -244,6 +245,14 @@ class Volume:
         assert sequence <= self._log.written
         self._settled = max(self._settled, sequence)
 
+    def borrow(self, place: int) -> None:
+        """Note that a record which is not applied yet will refer once more to file data at `place`.
+
+        Its big-block is not freed before settle() and a checkpoint have gone beyond what is written by now, as if a
+        frame had been written there. Only for what an applied record refers to, or a frame that is not settled.
+        """
+        self._log.last_of[place // BIG_BLOCK] = self._log.written + 1
+
     def fail(self, error: DeviceFailed) -> None:
         """Note that a sync has failed: what was written since the last one is uncertain, nothing more is taken."""
         self._log.fail(error)
@@ -308,6 +317,7 @@ class Volume:
 
     def drop_live(self, place: int, size: int) -> None:
         """A live record refers to them no longer."""
+        self.drops += 1
         self._map.drop(place // BIG_BLOCK, size)
 
     # -- keys --------------------------------------------------------------------------------------------------

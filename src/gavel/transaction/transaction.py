@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gavel.keys.ranges import RangeSet, just
-from gavel.media.extents import Extent
+from gavel.media.extents import RAW, Extent
 from gavel.transaction.merged import merged
 from gavel.transaction.view import Buffer, View
 
@@ -82,9 +82,9 @@ class Transaction:
         """The verified raw bytes of an extent. They never change, so this leaves no footprint."""
         return self.view.load(extent)
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
         """Hand file data over ahead of the commit; see View.stage."""
-        return self.view.stage(data)
+        return self.view.stage(data, codec)
 
     def new_object(self) -> int:
         """An object id that was never used before and never will be again."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from gavel.keys.ranges import Range
-from gavel.media.extents import Extent
+from gavel.media.extents import RAW, Extent
 
 Buffer = bytes | bytearray | memoryview
 
@@ -38,9 +38,11 @@ class View(Protocol):
     def load(self, extent: Extent) -> Buffer:
         """The verified raw bytes of an extent; raises Miss, Damaged."""
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
         """Hand file data over ahead of the commit that will refer to it; at most limits.EXTENT_MAX bytes.
 
+        `codec` is how the data should be kept where that is worth it; the extent tells how it is. It may be an
+        extent that had the same content already.
         The bytes are not durable before that commit is; the buffer may be reused once this returns.
         Raises VolumeFull; ReadOnly where nothing can be written.
         """

@@ -65,7 +65,7 @@ class MemoryHistory:
         self.loads += 1
         return restore(extent, self.stored[extent.place])
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = 0) -> Extent:
         self.stored.append(bytes(data))
         return describe(data, len(self.stored) - 1)
 
@@ -122,5 +122,5 @@ class AsOf:
     def load(self, extent: Extent) -> Buffer:
         return self.history.load(extent)
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = 0) -> Extent:
         raise AssertionError("nobody writes to the past")

@@ -34,7 +34,7 @@ class Table:
     def load(self, extent: Extent) -> Buffer:
         raise AssertionError("no extents here")
 
-    def stage(self, data: Buffer) -> Extent:
+    def stage(self, data: Buffer, codec: int = 0) -> Extent:
         raise AssertionError("no extents here")
 
 
