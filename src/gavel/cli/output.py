@@ -43,7 +43,7 @@ def exit_code(problem: BaseException) -> int:
     """The exit code of an error, also of one that came through a mount's socket."""
     kind = getattr(problem, "kind", None) or type(problem).__name__
     number = getattr(problem, "errno", None)
-    return _CODES.get(kind) or _ERRNO_CODES.get(number, FAILED)
+    return _CODES.get(kind) or (_ERRNO_CODES.get(number, FAILED) if isinstance(number, int) else FAILED)
 
 
 def complain(problem: BaseException) -> None:
