@@ -35,6 +35,34 @@ class Replaced:
         self.same: list[bytes] = []
 
 
+def put_in_leaf(node: Node, key: bytes, tid: int, value: bytes | None, replaced: Replaced) -> None:
+    """Put a single record, or remove it, as is done in most leaves when a batch is spread over many."""
+    keys = node.keys
+    at = bisect_left(keys, key)
+    if at < len(keys) and keys[at] == key:
+        old = node.values[at]
+        if old == value:
+            replaced.same.append(key)
+            return
+        replaced.keys.append(key)
+        replaced.tids.append(node.tids[at])
+        replaced.values.append(old)
+        if value is None:
+            del keys[at], node.tids[at], node.values[at]
+            node.size -= len(key) + len(old) + RECORD_OVERHEAD
+        else:
+            node.values[at] = value
+            node.tids[at] = tid
+            node.size += len(value) - len(old)
+    elif value is not None:
+        keys.insert(at, key)
+        node.tids.insert(at, tid)
+        node.values.insert(at, value)
+        node.size += len(key) + len(value) + RECORD_OVERHEAD
+        hot = node.hot
+        node.hot = at + 1 if hot in (at, -at - 2) else -at - 3
+
+
 class Edit:
     """A merge in progress."""
 
@@ -164,7 +192,7 @@ class Edit:
         before, size = len(keys), node.size
         count = j - i
         if count == 1:
-            self._one(node, batch[i], self.tids[i], self.values[i])
+            put_in_leaf(node, batch[i], self.tids[i], self.values[i], self.replaced)
         else:
             last = batch[j - 1]
             first = bisect_left(keys, batch[i])
@@ -179,33 +207,6 @@ class Edit:
                 self._walk(node, first, i, j)
         self.tree.records += len(keys) - before
         self.tree.dirty_bytes += node.size - size
-
-    def _one(self, node: Node, key: bytes, tid: int, value: bytes | None) -> None:
-        """A single record, as most leaves get when a batch is spread over many."""
-        keys = node.keys
-        at = bisect_left(keys, key)
-        if at < len(keys) and keys[at] == key:
-            old, replaced = node.values[at], self.replaced
-            if old == value:
-                replaced.same.append(key)
-                return
-            replaced.keys.append(key)
-            replaced.tids.append(node.tids[at])
-            replaced.values.append(old)
-            if value is None:
-                del keys[at], node.tids[at], node.values[at]
-                node.size -= len(key) + len(old) + RECORD_OVERHEAD
-            else:
-                node.values[at] = value
-                node.tids[at] = tid
-                node.size += len(value) - len(old)
-        elif value is not None:
-            keys.insert(at, key)
-            node.tids.insert(at, tid)
-            node.values.insert(at, value)
-            node.size += len(key) + len(value) + RECORD_OVERHEAD
-            hot = node.hot
-            node.hot = at + 1 if hot in (at, -at - 2) else -at - 3
 
     def _splice(self, node: Node, at: int, i: int, j: int) -> None:
         """Fresh keys that go between two neighbours."""

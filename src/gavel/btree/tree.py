@@ -15,9 +15,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
-from gavel.btree.edit import Edit, Replaced
+from gavel.btree.edit import Edit, Replaced, put_in_leaf
 from gavel.btree.frozen import Frozen, TreeRoot
-from gavel.btree.node import HEIGHT_MAX, Node, empty_leaf
+from gavel.btree.node import HEIGHT_MAX, NODE_MAX, RECORD_OVERHEAD, Node, empty_leaf
 from gavel.btree.pool import Pool
 from gavel.errors import Damaged
 
@@ -176,8 +176,33 @@ class BTree:
         there before goes to `replaced`; a value equal to the one in place changes nothing. Raises Damaged, after
         which the tree may hold a part of the edit and must not be written.
         """
-        if keys:
+        value = values[0] if len(keys) == 1 else None
+        if keys and (value is None or not self._put(tid, keys[0], tids[0], value, replaced)):
             Edit(self, tid, keys, tids, values, replaced).run()
+
+    def _put(self, bound: int, key: bytes, tid: int, value: bytes, replaced: Replaced) -> bool:
+        """A merge of one record where there is room for it; False, and nothing put, where a leaf has to be split."""
+        edition, node = self.edition, self.root
+        if node.edition != edition:
+            return False
+        self.edits += 1
+        self.bound = bound
+        for _ in self._levels:
+            at = bisect_right(node.keys, key)
+            child = node.values[at]
+            if child.edition != edition:
+                child = node.values[at] = self.own(child)
+            node.tids[at] = bound
+            node = child
+        size = len(key) + len(value) + RECORD_OVERHEAD
+        if node.size + size > NODE_MAX:
+            return False
+        before = len(node.keys)
+        old = node.size
+        put_in_leaf(node, key, tid, value, replaced)
+        self.records += len(node.keys) - before
+        self.dirty_bytes += node.size - old
+        return True
 
     def set_root(self, root: Node) -> None:
         """Put another root in place; for Edit."""

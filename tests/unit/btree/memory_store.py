@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from gavel.btree import balance, checker, edit
+from gavel.btree import balance, checker, edit, tree
 from gavel.btree.node import Node
 from gavel.btree.tree import BTree
 from gavel.errors import Damaged, VolumeFull
@@ -62,7 +62,7 @@ def small_nodes(most: int = 300) -> Iterator[None]:
     bounds = {"NODE_MAX": most, "NODE_MIN": most // 4, "NODE_JOINED": most * 3 // 4, "NODE_PACKED": most * 15 // 16}
     patches = [
         patch.multiple(module, **{name: bound for name, bound in bounds.items() if hasattr(module, name)})
-        for module in (balance, checker, edit)
+        for module in (balance, checker, edit, tree)
     ]
     for each in patches:
         each.start()

@@ -8,12 +8,14 @@ def test_the_benchmark_yields_its_rows() -> None:
     names = [row.work for row in rows]
     assert names == [
         "put, random keys in batches",
-        "get, random",
-        "get of what is not there",
+        "get, random, nodes read from the file",
         "get, random within 50,000",
+        "get of what is not there",
+        "get, random, all nodes in memory",
         "put one by one, ascending",
         "put one by one, random",
-        "apply of batches, mixed",
+        "apply of flushes, as files are made",
+        "apply of flushes, all over",
         "as-of get, 2,000 versions",
         "scan of 6,000 records",
         "as-of scan of 6,000 records",
