@@ -16,9 +16,11 @@ from gavel.filesystem.caller import Caller
 from gavel.keys import tid
 from gavel.limits import VOLUME_MIN
 from gavel.media.cipher import FORMAT_ENTROPY, Key
+from gavel.media.span import SpanDevice
 from gavel.media.volume import Volume
 from gavel.runtime.engine import Engine
 from gavel.runtime.file_device import FileDevice
+from gavel.runtime.open_volume import open_device
 from gavel.runtime.recognise import recognise
 
 DEFAULT_SIZE = 64 * 1024**3  # bytes a fresh volume may grow to; a sparse file takes what is written
@@ -102,9 +104,9 @@ def open_engine(
     read_only: bool = False,
     loop: asyncio.AbstractEventLoop | None = None,
     key: Key | None = None,
-) -> tuple[Engine, FileDevice]:
-    """An engine on the volume at `path`, and its device, which is the caller's to close after the engine."""
-    device = FileDevice(os.fsdecode(os.fspath(path)), read_only=read_only)
+) -> tuple[Engine, SpanDevice]:
+    """An engine on the volume at `path`, and its device (all members), which is the caller's to close after it."""
+    device = open_device(os.fsdecode(os.fspath(path)), read_only=read_only)
     try:
         return Engine(device, loop=loop, read_only=read_only, key=key), device
     except BaseException:

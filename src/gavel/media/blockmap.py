@@ -2,7 +2,8 @@
 
 Two layers on the device (a root naming pages, pages of columns), flat arrays in memory. Invariants:
 
-- an entry whose kind is FREE has no live bytes and nothing reachable points into its big-block;
+- an entry whose kind is FREE has no live bytes and nothing reachable points into its big-block; HELD is the same,
+  but nothing may be put there (a member that no durable header knows yet, or that is leaving);
 - no big-block below `lowest` is FREE;
 - `live` counts references: bytes that several records share count once for each;
 - `dirty` holds the index of every page that differs from its copy on the device;
@@ -29,7 +30,7 @@ PAGE_TEXT = layout.PAGE_SIZE - layout.PAGE_HEAD.size - layout.SEAL_SIZE
 class BlockMap:
     """One entry per big-block; `pages` holds (offset, sum) of every page's copy on the device."""
 
-    __slots__ = ("append", "dirty", "free", "generation", "kinds", "live", "lowest", "pages")
+    __slots__ = ("append", "dirty", "free", "generation", "kinds", "leaving", "live", "lowest", "pages")
 
     def __init__(self, big_blocks: int) -> None:
         self.kinds = bytearray(big_blocks)
@@ -40,6 +41,7 @@ class BlockMap:
         self.dirty: set[int] = set()
         self.lowest = 0
         self.free = big_blocks
+        self.leaving: list[range] = []  # what becomes free there is HELD
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -50,7 +52,7 @@ class BlockMap:
         other.kinds, other.generation = self.kinds[:], self.generation[:]
         other.append, other.live = self.append[:], self.live[:]
         other.pages, other.dirty = self.pages[:], set(self.dirty)
-        other.lowest, other.free = self.lowest, self.free
+        other.lowest, other.free, other.leaving = self.lowest, self.free, list(self.leaving)
         return other
 
     def used(self) -> Iterator[int]:
@@ -76,13 +78,50 @@ class BlockMap:
         self.live[block] = 0
         self.dirty.add(block // PAGE_ENTRIES)
 
+    def grow(self, count: int) -> None:
+        """`count` further big-blocks, HELD."""
+        first = len(self.kinds)
+        self.kinds += bytes([HELD]) * count
+        self.generation.extend(bytes(count))
+        self.append.extend(bytes(count))
+        self.live.extend(bytes(count))
+        pages = -(-len(self.kinds) // PAGE_ENTRIES)
+        self.pages += [(0, 0)] * (pages - len(self.pages))
+        self.dirty.update(range(first // PAGE_ENTRIES, pages))
+
+    def hold(self, blocks: range) -> None:
+        """Put nothing there any more: FREE big-blocks are HELD, also those that become free later."""
+        part = slice(blocks.start, blocks.stop)
+        self.free -= self.kinds[part].count(FREE)
+        self.kinds[part] = self.kinds[part].replace(bytes([FREE]), bytes([HELD]))
+        self.leaving.append(blocks)
+
+    def unhold(self, blocks: range) -> None:
+        """HELD big-blocks are FREE."""
+        part = slice(blocks.start, blocks.stop)
+        self.leaving = [other for other in self.leaving if other != blocks]
+        self.free += self.kinds[part].count(HELD)
+        self.kinds[part] = self.kinds[part].replace(bytes([HELD]), bytes([FREE]))
+        self.lowest = min(self.lowest, blocks.start)
+
+    def forget(self, blocks: range) -> None:
+        """The member that had them is gone: all of them are ABSENT, for good."""
+        part = slice(blocks.start, blocks.stop)
+        assert not any(self.live[part]) and not self.kinds[part].strip(bytes([HEADER, HELD])), "it is still in use"
+        self.kinds[part] = bytes([ABSENT]) * len(blocks)
+        self.leaving = [other for other in self.leaving if other != blocks]
+        self.dirty.update(range(blocks.start // PAGE_ENTRIES, (blocks.stop - 1) // PAGE_ENTRIES + 1))
+
     def release(self, block: int) -> None:
         """A big-block that nothing points into any more is FREE again."""
-        assert self.live[block] == 0 and self.kinds[block] not in (FREE, HEADER), f"big-block {block} is not dead"
-        self.kinds[block] = FREE
+        assert self.live[block] == 0 and 0 < self.kinds[block] < HEADER, f"big-block {block} is not dead"
         self.append[block] = 0
-        self.free += 1
-        self.lowest = min(self.lowest, block)
+        if any(block in blocks for blocks in self.leaving):
+            self.kinds[block] = HELD
+        else:
+            self.kinds[block] = FREE
+            self.free += 1
+            self.lowest = min(self.lowest, block)
         self.dirty.add(block // PAGE_ENTRIES)
 
     def fill(self, block: int, append: int) -> None:

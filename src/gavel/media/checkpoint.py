@@ -21,7 +21,7 @@ from gavel.media import layout
 from gavel.media.blockmap import BlockMap
 from gavel.media.cipher import Cipher
 from gavel.media.device import Buffer, Device
-from gavel.media.layout import FREE, MAP, PAGE_SIZE, SECTOR, TREE, Header
+from gavel.media.layout import FREE, HELD, MAP, PAGE_SIZE, SECTOR, TREE, Header
 
 _COMPACT = BIG_BLOCK // 4  # a MAP big-block with no more live bytes than this is emptied when the next one is opened
 _PAGE_PAYLOAD = PAGE_SIZE - layout.PAGE_HEAD.size
@@ -49,13 +49,14 @@ class Image:
     records: int
     rewritten: set[int] = field(default_factory=set)  # pages written by finish(), stale should it be abandoned
     header: Header | None = None
+    members: bytes = b""
     roots: bytes = b""
     published: bool = False
 
     def hold(self, block: int, size: int, append: int) -> None:
         """Count a node saved for the image."""
         if self.map.kinds[block] != TREE:
-            assert self.map.kinds[block] == FREE, f"big-block {block} is in use in the image"
+            assert self.map.kinds[block] in (FREE, HELD), f"big-block {block} is in use in the image"
             self.map.assign(block, TREE)
         self.map.add(block, size)
         self.map.fill(block, append)
@@ -80,10 +81,11 @@ class _Placer:
         return self.block * BIG_BLOCK + append
 
     def _compact(self) -> None:
-        """Have the pages of mostly dead MAP big-blocks written anew, so that those die."""
+        """Have the pages of MAP big-blocks that are mostly dead or leaving written anew, so that those die."""
         image = self.image
         for index, (offset, _) in enumerate(image.pages):
-            if offset and image.live[offset // BIG_BLOCK] <= _COMPACT:
+            block = offset // BIG_BLOCK
+            if offset and (image.live[block] <= _COMPACT or any(block in blocks for blocks in self.live.leaving)):
                 image.dirty.add(index)
 
 

@@ -13,7 +13,7 @@ from gavel.media import layout
 from gavel.media.blockmap import BlockMap
 from gavel.media.cipher import Cipher
 from gavel.media.device import Device
-from gavel.media.layout import FREE, HEADER, KIND_NAMES, LOG, MAP, TREE, Header
+from gavel.media.layout import ABSENT, FREE, HEADER, HELD, KIND_NAMES, LOG, MAP, TREE, Header
 from gavel.media.recovery import read_map
 
 
@@ -62,13 +62,12 @@ def open_blocks(blockmap: BlockMap, header: Header, tree_block: int, log_block: 
 
 
 def free_entries(blockmap: BlockMap) -> Iterator[str]:
-    """A FREE big-block has no live bytes, and their number is known."""
+    """A FREE big-block has no live bytes (nor has one that is HELD or ABSENT), and their number is known."""
     free = 0
     for block, kind in enumerate(blockmap.kinds):
-        if kind == FREE:
-            free += 1
-            if blockmap.live[block]:
-                yield f"big-block {block} is free and has {blockmap.live[block]} live bytes"
+        free += kind == FREE
+        if kind in (FREE, HELD, ABSENT) and blockmap.live[block]:
+            yield f"big-block {block} is {KIND_NAMES[kind]} and has {blockmap.live[block]} live bytes"
     if free != blockmap.free:
         yield f"{free} big-blocks are free, {blockmap.free} are counted"
 

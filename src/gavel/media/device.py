@@ -8,7 +8,7 @@ out by a checksum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
 
@@ -33,3 +33,11 @@ class Device(Protocol):
 
     def resize(self, size: int) -> None:
         """Make it this many bytes; raises DeviceFailed where that cannot be done."""
+
+
+@runtime_checkable
+class Sparse(Protocol):
+    """What a device may be able to do besides: give back to the host the room of what is not needed any more."""
+
+    def trim(self, offset: int, length: int) -> None:
+        """The contents of this range do not matter any more; it is zeros or what it was. Never raises: it is a hint."""

@@ -9,9 +9,11 @@ from typing import Final
 
 from gavel.errors import DeviceFailed
 from gavel.media.device import Device
+from gavel.media.layout import MEMBER_MAGIC
 
 # (offset, signature, name), the more telling ones first.
 SIGNATURES: Final = (
+    (0, MEMBER_MAGIC, "a further member of a GavelFS volume; open the volume by its first file or device"),
     (65_600, b"_BHRfS_M", "a Btrfs filesystem"),
     (32_769, b"CD001", "an ISO 9660 image"),
     (4_086, b"SWAPSPACE2", "Linux swap space"),

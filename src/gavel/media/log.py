@@ -168,6 +168,10 @@ class Log(Stream):
         if self.cursor + size > self._full_at:
             self._roll(keep)
 
+    def leave(self) -> None:
+        """Go on in another big-block; raises VolumeFull."""
+        self._roll(0)
+
     def _roll(self, keep: int) -> None:
         """Close the open big-block with a LINK and go on in a fresh one; raises VolumeFull with nothing changed."""
         block = self._map.take(LOG, keep)

@@ -69,6 +69,10 @@ class Nodes(Stream):
         self.flush()
         self._pending.clear()
 
+    def leave(self) -> None:
+        """Put nothing more into the open big-block; the next node opens another."""
+        self.block = self.cursor = self.end = 0
+
     def settle_sector(self) -> None:
         """Write out, and let the next node begin a fresh sector."""
         self.write_out()

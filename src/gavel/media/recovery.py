@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from crc32c import crc32c
 from xxhash import xxh3_128_digest
 
-from gavel.errors import Damaged, DeviceFailed, NewerFormat, NotAVolume
+from gavel.errors import Damaged, DeviceFailed, MemberMissing, NewerFormat, NotAVolume
 from gavel.limits import BIG_BLOCK, WITNESS_BIG_BLOCKS
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
@@ -41,11 +41,19 @@ from gavel.media.layout import (
     Frame,
     Header,
 )
+from gavel.media.members import unpack_table
 
 _WINDOW = 2 * layout.FRAME_ALIGN + layout.frame_size(layout.BODY_MAX)
 
 
 def read_header(device: Device) -> Header:
+    """The newest header, checked against the device; raises as newest_header(), MemberMissing."""
+    header = newest_header(device)
+    _check_fields(device, header)
+    return header
+
+
+def newest_header(device: Device) -> Header:
     """The newest header; raises NotAVolume, NewerFormat, or Damaged when headers are there but none verifies."""
     headers: list[Header] = []
     newer = 0
@@ -62,9 +70,7 @@ def read_header(device: Device) -> Header:
     if newer:
         raise NewerFormat(newer, layout.VERSION)
     if headers:
-        header = max(headers, key=lambda found: found.generation)
-        _check_fields(device, header)
-        return header
+        return max(headers, key=lambda found: found.generation)
     found_there = recognise(device)
     if traces and not found_there:
         raise Damaged("every copy of the volume header", 0)
@@ -93,6 +99,12 @@ def _check_fields(device: Device, header: Header) -> None:
     ):
         if offset + length > end or (offset < BIG_BLOCK and name != "tree_block"):
             raise Damaged(f"volume header ({name})", 0, f"a place in {end} bytes", offset)
+    members = unpack_table(header.members, header.big_blocks)
+    for member in members[1:]:
+        if members[0].big_blocks * BIG_BLOCK <= device.size() < (member.base + member.big_blocks) * BIG_BLOCK:
+            raise MemberMissing(member.identity, member.path, "it was not opened")
+    if members:
+        end = (members[-1].base + members[-1].big_blocks) * BIG_BLOCK
     if device.size() < end:
         raise Damaged("volume, which was cut short,", device.size(), end, device.size())
 

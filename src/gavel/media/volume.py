@@ -15,7 +15,6 @@ SYNC, publish, SYNC, retire.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from gavel.errors import BadRequest, Damaged, DeviceFailed, ReadOnly, VolumeFull
 from gavel.limits import BIG_BLOCK, FRAME_MAX
@@ -26,9 +25,12 @@ from gavel.media.checks import check_volume
 from gavel.media.cipher import SEED_SIZE, Cipher, Key, lock_kind, make_lock, open_cipher
 from gavel.media.device import Buffer, Device
 from gavel.media.layout import (
+    ABSENT,
     CLEAN,
     DATA,
     FRAME_MAGIC,
+    FREE,
+    HEADER,
     HEADER_MAGIC,
     KIND_NAMES,
     LOG,
@@ -42,24 +44,10 @@ from gavel.media.layout import (
 )  # fmt: skip
 from gavel.media.log import Log, SealedLog, keeps
 from gavel.media.making import make_volume
+from gavel.media.members import Member, Members, Use
 from gavel.media.nodes import Nodes
 from gavel.media.recovery import LogReader, read_header, read_map
-
-
-class Space(NamedTuple):
-    """Bytes of the volume by use. `free` is what file data can still take, `reserve` what it cannot.
-
-    `data` is the part of `live` that is file data; what several versions share counts for each of them.
-    """
-
-    total: int
-    free: int
-    log: int
-    tree: int
-    map: int
-    live: int
-    reserve: int
-    data: int
+from gavel.media.room import Space, Trimmer, Victim, measure, victims
 
 
 class Volume:
@@ -89,7 +77,10 @@ class Volume:
         self._lock = header.lock
         self.drops = 0  # how often drop_live() was called
         self.overhead = SEAL_SIZE if cipher else 0  # bytes that an extent takes on the medium beyond its own
-        kept = keeps(header.big_blocks)
+        self._members = Members(device, header, blockmap)
+        self._trimmer = Trimmer(device)
+        self._promised = 0  # big-blocks of nodes that the next checkpoint will write
+        kept = keeps(self._present())
         self._log = (
             SealedLog(device, blockmap, header.salt, *kept, cipher)
             if cipher
@@ -165,7 +156,7 @@ class Volume:
             block = reader.offset // BIG_BLOCK
             if block != entered:
                 entered = block
-                if self._map.live[block] or block in (0, self._map_block, self._nodes.block):
+                if self._map.live[block] or kinds[block] > MAP or block in (self._map_block, self._nodes.block):
                     raise Damaged("log link", frame.offset, "a free big-block", KIND_NAMES[kinds[block]])
                 self._map.assign(block, LOG)
         reader.judge_rest(self._map)
@@ -355,12 +346,15 @@ class Volume:
         log = self._log
         log.append(MARK, MARK_BODY.pack(self._lives), 0)
         self.flush()
-        if self._image is not None:
-            self._map.dirty |= self._image.map.dirty | self._image.rewritten
+        dropped, self._image = self._image, None
+        if dropped is not None:
+            self._map.dirty |= dropped.map.dirty | dropped.rewritten
+        self._take_in()
         offset = log.cursor - layout.frame_size(MARK_BODY.size)
         self._image = Image(
             self._map.copy(), self._header.generation + 1, offset, log.written, log.sum, log.appended, self._records
         )
+        self._image.members = self._members.packed()
         self._map.dirty.clear()
 
     def finish(self, roots: bytes, last_tid: int, clean: bool = False) -> None:
@@ -394,7 +388,7 @@ class Volume:
             root_sum=placed.sum, root_offset=placed.offset, root_length=placed.length,
             tree_block=tree if tree and image.map.kinds[tree] == TREE else 0, map_block=placed.block,
             lives=self._lives, synced=max(self._log.durable, image.log_sequence), roots=sealed,
-            lock=self._lock, version=layout.VERSION,
+            big_blocks=len(image.map), lock=self._lock, members=image.members, version=layout.VERSION,
         )  # fmt: skip
         image.roots = roots
 
@@ -423,20 +417,32 @@ class Volume:
         self._records -= image.records
         self._log.checkpointed(image.generation)
         self._retire_dead()
+        self._members.retired(image.members)
+        self._take_in()
+        self._keep()
+        self._trimmer.run(self._map, bool(self._header.flags & CLEAN))
 
     def _retire_dead(self) -> None:
         """Release what is dead in the durable image and in the live map and will not be referred to again."""
         blockmap, log = self._map, self._log
-        open_blocks = {0, log.block, self._nodes.block, self._map_block}
-        open_blocks.update(run.start // BIG_BLOCK for run in self._nodes.runs if run.parts)
-        open_blocks.update(run.start // BIG_BLOCK for run in log.runs if run.parts)
-        needed = min(self._header.log_sequence - 1, self._settled)
+        spared = self._spared()
         for block in list(blockmap.used()):
-            if blockmap.live[block] or self._durable_live[block] or block in open_blocks:
+            if blockmap.live[block] or self._durable_live[block] or block in spared:
                 continue
-            if log.last_of.get(block, 0) <= needed:
+            if blockmap.kinds[block] != HEADER:
                 blockmap.release(block)
                 log.last_of.pop(block, None)
+                self._trimmer.freed(block)
+
+    def _spared(self) -> set[int]:
+        """Big-blocks that are open, wait to be written, are needed by replay or may still be referred to."""
+        log = self._log
+        spared = {0, log.block, self._nodes.block, self._map_block}
+        spared.update(run.start // BIG_BLOCK for run in self._nodes.runs if run.parts)
+        spared.update(run.start // BIG_BLOCK for run in log.runs if run.parts)
+        needed = min(self._header.log_sequence - 1, self._settled)
+        spared.update(block for block, sequence in log.last_of.items() if sequence > needed)
+        return spared
 
     def _writable(self) -> None:
         if self._log.failed:
@@ -451,6 +457,65 @@ class Volume:
             self.fail(error)
             raise
 
+    # -- members -----------------------------------------------------------------------------------------------
+
+    def members(self) -> list[Use]:
+        """The files and devices of the volume with their sizes and use, in order of their big-blocks."""
+        return self._members.uses()
+
+    def grow(self, device: Device, identity: bytes, path: str) -> Member:
+        """Add a member, whose contents are lost; `identity`: 16 random bytes, `path`: where to find it again.
+
+        Its room is there after the next checkpoint; until that is durable, a crash leaves the volume without it.
+        Raises BadRequest for a device that cannot be a member, ReadOnly, DeviceFull, DeviceFailed.
+        """
+        self._writable()
+        assert len(identity) == 16
+        member = self._members.join(device, identity, path)
+        if self._image is None:
+            self._take_in()
+        return member
+
+    def _take_in(self) -> None:
+        self._durable_live.extend(bytes(self._members.take_in()))
+
+    def exclude(self, blocks: range) -> None:
+        """Put nothing new into these big-blocks, which are not the first member's; open ones among them are closed.
+
+        If they are just those of a member (Member.blocks), it counts as leaving from the next checkpoint on, also
+        after a crash. What is live there, victims() tells. Raises BadRequest, ReadOnly, DeviceFailed, and VolumeFull
+        when the rest of the volume has no room for what is live there.
+        """
+        self._writable()
+        if not 0 < blocks.start < blocks.stop <= len(self._map) or blocks.step != 1:
+            raise BadRequest("big-block 0 holds the headers and stays; exclude big-blocks of a further member")
+        if blocks in self._map.leaving:
+            return
+        live = sum(self._map.live[blocks.start : blocks.stop])
+        left = self._map.free - self._map.kinds[blocks.start : blocks.stop].count(FREE) - self._log.keep_append
+        if live > left * BIG_BLOCK:
+            raise VolumeFull(max(0, left) * BIG_BLOCK, live)
+        self._members.leave(blocks)
+        if self._log.block in blocks:
+            self._log.leave()
+        if self._nodes.block in blocks:
+            self._nodes.leave()
+        self._map_block = 0  # the next map goes elsewhere, and takes along pages that lie there
+
+    def include(self, blocks: range) -> None:
+        """Take exclude() back."""
+        self._writable()
+        if blocks in self._map.leaving:
+            self._members.stay(blocks)
+
+    def drop(self, number: int, gone: Callable[[Device], None]) -> None:
+        """Let go of a member that was excluded and holds nothing any more; `gone` gets its device when it has left.
+
+        That is during the next checkpoint's retire(); until then it must stay attached. Raises BadRequest, ReadOnly.
+        """
+        self._writable()
+        self._members.drop(number, gone)
+
     # -- room and checks ---------------------------------------------------------------------------------------
 
     def require_room(self) -> None:
@@ -463,19 +528,33 @@ class Volume:
     def promise(self, size: int) -> None:
         """Keep room for so many bytes of nodes that the next checkpoint will write: appends raise VolumeFull sooner."""
         blocks = -(-size // BIG_BLOCK)
-        reserve, half = keeps(self._header.big_blocks)
-        self._log.keep_data, self._log.keep_append = reserve + blocks, half + blocks
+        if blocks != self._promised:
+            self._promised = blocks
+            self._keep()
+
+    def _keep(self) -> None:
+        reserve, half = keeps(self._present())
+        self._log.keep_data, self._log.keep_append = reserve + self._promised, half + self._promised
+
+    def _present(self) -> int:
+        return len(self._map) - self._map.kinds.count(ABSENT)
+
+    @property
+    def node_room(self) -> int:
+        """Bytes of nodes that a checkpoint could write now; jobs that change many nodes checkpoint before that."""
+        return max(0, self._map.free - 1) * BIG_BLOCK
+
+    def victims(self, share: float) -> list[Victim]:
+        """Big-blocks worth emptying, emptiest first: at most `share` of one is live, or it is excluded and live at all.
+
+        None that is open, needed by replay or may still get references. They become free with the checkpoint after
+        the one that has nothing live in them; what is moved out of them may be appended with `reserve`.
+        """
+        return victims(self._map, share, self._spared())
 
     def space(self) -> Space:
         """Bytes by use; whole big-blocks but for `free` and `live`."""
-        blockmap, log = self._map, self._log
-        kinds = blockmap.kinds
-        reserve = min(log.keep_data, blockmap.free)
-        logs, trees, maps = (kinds.count(kind) * BIG_BLOCK for kind in (LOG, TREE, MAP))
-        free = (blockmap.free - reserve) * BIG_BLOCK + max(0, log.end - log.cursor)
-        live = min(sum(blockmap.live), logs + trees + maps)
-        data = sum(size for kind, size in zip(kinds, blockmap.live, strict=True) if kind == LOG)
-        return Space(len(kinds) * BIG_BLOCK, free, logs, trees, maps, live, reserve * BIG_BLOCK, data)
+        return measure(self._map, self._log)
 
     def check(self) -> list[str]:
         """What is wrong with the headers and the map, one sentence each; reads both from the device."""

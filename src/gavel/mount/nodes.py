@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from gavel.errors import ReadOnly
 from gavel.filesystem.inode import Inode
-from gavel.media.volume import Space
+from gavel.media.room import Space
 from gavel.mount import abi
 from gavel.mount.views import FIRST, View, Views
 from gavel.transaction.transaction import Transaction

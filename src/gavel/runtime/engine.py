@@ -27,7 +27,8 @@ from gavel.filesystem import orphans
 from gavel.limits import FLUSH_SECONDS
 from gavel.media.cipher import LOCK_ENTROPY, SEED_SIZE, Key
 from gavel.media.device import Device
-from gavel.media.volume import Space, Volume
+from gavel.media.room import Space
+from gavel.media.volume import Volume
 from gavel.replica.replica import Replica
 from gavel.runtime.jobs import Jobs
 from gavel.runtime.shells import LoopShell, Shell, ThreadShell

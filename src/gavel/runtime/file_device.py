@@ -5,11 +5,13 @@ Invariants:
 - a write never extends the file: it was made at its full size, sparse;
 - room for a big-block is allocated before the first byte is written into it, so that a full disk shows there, before
   anything was written, and not in the middle of a frame or, worse, at a sync;
+- a range that is trimmed is allocated anew before it is written again;
 - one process at a time: the lock is flock(2)'s and goes with the process, however it ends.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -21,6 +23,7 @@ from gavel.errors import BadRequest, DeviceFailed, DeviceFull, VolumeBusy
 from gavel.limits import BIG_BLOCK
 from gavel.media.device import Buffer
 
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # of fallocate(2), which Python does not have
 _IOV_MAX: Final = 1024  # UIO_MAXIOV of Linux
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _CANNOT_ALLOCATE: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV))
@@ -69,6 +72,7 @@ class FileDevice:
                 raise BadRequest(f"{self.path} cannot be {create_size} bytes large: {error.strerror}") from error
         self._size = os.lseek(self._fd, 0, os.SEEK_END)
         self._allocated: set[int] = set()
+        self._punches = not self._block_device and not read_only
         self._allocates = not self._block_device and not read_only
 
     def _lock(self, read_only: bool) -> None:
@@ -161,6 +165,12 @@ class FileDevice:
         except OSError as error:
             raise DeviceFailed("sync", 0, error.strerror or str(error)) from error
 
+    def trim(self, offset: int, length: int) -> None:
+        """See media.device.Sparse: a hole is punched into a file; a block device is left alone."""
+        if self._punches and not _punch(self._fd, offset, length):
+            self._punches = False
+        self._allocated.difference_update(range(offset // BIG_BLOCK, (offset + length - 1) // BIG_BLOCK + 1))
+
     def size(self) -> int:
         """See media.device."""
         return self._size
@@ -174,6 +184,14 @@ class FileDevice:
         except OSError as error:
             raise DeviceFailed("resize", size, error.strerror or str(error)) from error
         self._size = size
+
+
+def _punch(fd: int, offset: int, length: int) -> bool:
+    """Deallocate a range of a file; False where the filesystem cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0:
+        return True
+    return ctypes.get_errno() not in _CANNOT_ALLOCATE
 
 
 def _is_block_device(path: str) -> bool:

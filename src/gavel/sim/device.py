@@ -38,6 +38,7 @@ class SimDevice:
         self.calls = 0
         self.writes = 0
         self.syncs = 0
+        self.trims = 0
         self.on_write: Callable[[SimDevice], None] | None = None  # called after each write, to fork the device there
 
     def __str__(self) -> str:
@@ -82,6 +83,14 @@ class SimDevice:
         self._call("sync", 0)
         self.syncs += 1
         self._unsynced.clear()
+
+    def trim(self, offset: int, length: int) -> None:
+        """See media.device.Sparse: zeros, which a crash may undo."""
+        first, last = -(-offset // self._sector), (offset + length) // self._sector
+        for sector in [sector for sector in self._sectors if first <= sector < last]:
+            self._unsynced.setdefault(sector, [self._sectors[sector]]).append(self._zero)
+            self._sectors[sector] = self._zero
+        self.trims += 1
 
     def size(self) -> int:
         """See media.device."""
