@@ -1,0 +1,66 @@
+"""The bytes of nodes and roots as docs/internals/trees.md has them, and as volumes in the world hold them."""
+
+from pathlib import Path
+
+import msgspec
+
+from gavel.btree.frozen import TreeRoot
+from gavel.btree.node import NODE_MAX, Node, decode, encode
+from gavel.history import roots
+from gavel.history.past import past_key
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/internals/trees.md").read_text()
+
+LEAF = "940092c4016bc4026b3292cf064429dd98cda800cf064429dd98cda90092c40176c400"
+INNER = "940191c4026b3292cf064429dd98cda900cf064429dd98cda80092cf0000000200400004cf0000000200800004"
+ROOTS = "9501cf064429dd98cda9000095cf000000020040000401cf064429dd98cda9000203950000000000"
+
+TID = 0x064429DD98CDA800
+
+
+def leaf() -> Node:
+    return Node(0).fill([b"k", b"k2"], [TID, TID + 256], [b"v", b""], 0)
+
+
+def inner() -> Node:
+    children = [Node(0, 0x200400004), Node(0, 0x200800004)]
+    return Node(1).fill([b"k2"], [TID + 256, TID], children, 0)
+
+
+def test_the_bytes_of_a_leaf_stay_as_they_are() -> None:
+    assert encode(leaf()).hex() == LEAF
+    again = Node(0, 1)
+    decode(again, bytes.fromhex(LEAF))
+    assert (again.keys, again.tids, again.values) == (leaf().keys, leaf().tids, leaf().values)
+
+
+def test_the_bytes_of_an_inner_node_stay_as_they_are() -> None:
+    assert encode(inner()).hex() == INNER
+    again = Node(1, 1)
+    decode(again, bytes.fromhex(INNER))
+    assert (again.keys, again.tids) == (inner().keys, inner().tids)
+    assert [child.address for child in again.values] == [0x200400004, 0x200800004]
+
+
+def test_the_bytes_of_roots_of_version_1_are_read() -> None:
+    found = roots.decode(bytes.fromhex(ROOTS))
+    assert (found.version, found.last_tid, found.horizon) == (1, TID + 256, 0)
+    assert found.current == TreeRoot(0x200400004, 1, TID + 256, 2, 3)
+    assert found.past == TreeRoot(0, 0, 0, 0, 0)
+
+
+def test_an_empty_volume_has_no_roots() -> None:
+    assert roots.decode(b"") == roots.Roots()
+
+
+def test_a_past_key_is_the_key_and_its_delete_tid() -> None:
+    assert past_key(b"key", TID) == b"key" + bytes.fromhex("064429dd98cda800")
+
+
+def test_the_document_names_what_the_code_has() -> None:
+    assert f"{NODE_MAX:,} bytes" in DOCUMENT
+    assert "`[level, keys, tids, values]`" in DOCUMENT
+    assert len(msgspec.msgpack.decode(encode(leaf()))) == 4
+    assert "[" + ", ".join(TreeRoot.__struct_fields__) + "]" in DOCUMENT
+    written = "[version, " + ", ".join(roots.Roots.__struct_fields__[1:]) + "]"
+    assert written in DOCUMENT
