@@ -29,9 +29,10 @@ SCRYPT_COST: Final = 16  # 64 MiB and a fifth of a second for each try of a pass
 SCRYPT_COST_MAX: Final = 20  # 1 GiB; a header that asks for more is not believed
 TRANSACTION_MAX: Final = 64 * MIB  # encoded records of one transaction, its data (staged ahead) not counted
 
-# How much log recovery may have to replay; a checkpoint is due when either is passed.
+# A checkpoint is due when any of these is passed. The first two are how much log recovery may have to replay.
 REPLAY_BYTES_MAX: Final = 64 * MIB
 REPLAY_RECORDS_MAX: Final = 100_000
+DIRTY_NODES_MAX: Final = 64 * MIB  # nodes waiting in memory; a record in a leaf of its own dirties 16 KiB
 
 # Memory.
 NODE_CACHE_BYTES: Final = 48 * MIB  # encoded size of clean B-tree nodes kept decoded (resident: some three times that)

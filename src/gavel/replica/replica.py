@@ -19,7 +19,7 @@ from gavel.errors import BadRequest, DeviceFailed, DeviceFull, GavelError, ReadO
 from gavel.history.history import History
 from gavel.history.versions import Step
 from gavel.keys.tid import TidClock, make, micros
-from gavel.limits import REPLAY_BYTES_MAX, REPLAY_RECORDS_MAX, TID_RESERVE_US
+from gavel.limits import DIRTY_NODES_MAX, REPLAY_BYTES_MAX, REPLAY_RECORDS_MAX, TID_RESERVE_US
 from gavel.media.volume import Volume
 from gavel.replica import journal
 from gavel.transaction.certify import collision
@@ -121,9 +121,11 @@ class Replica:
             self.failure = error
             raise
         self.volume.note_records(len(request.keys))
-        self.volume.promise(self.history.dirty_bytes)
+        dirty = self.history.dirty_bytes
+        self.volume.promise(dirty)
         logged, records = self.volume.replay_size
-        if (logged > REPLAY_BYTES_MAX or records > REPLAY_RECORDS_MAX) and self._checkpoint is None:
+        due = logged > REPLAY_BYTES_MAX or records > REPLAY_RECORDS_MAX or dirty > DIRTY_NODES_MAX
+        if due and self._checkpoint is None:
             self._start_checkpoint(now)
         return tid
 
