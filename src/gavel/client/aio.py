@@ -144,13 +144,13 @@ async def drive(job: Generator[Progress, None, T], progress: OnProgress | None) 
             return result
         if progress is not None:
             progress(step)
-        await asyncio.sleep(0)
+        await asyncio.sleep(step.pause)
 
 
 async def _items(job: Generator[Progress | T, None, object]) -> AsyncIterator[T]:
     for step in job:
         if isinstance(step, Progress):
-            await asyncio.sleep(0)
+            await asyncio.sleep(step.pause)
         else:
             yield step
 
@@ -451,7 +451,7 @@ class AsyncFs(AsyncTree):
 
     async def history(self, path: AnyPath) -> list[FileVersion]:
         """See Fs.history."""
-        return self._fs.history(path)
+        return await drive(self._fs.history_job(path), None)
 
     def log(
         self, path: AnyPath = "/", *, since: When | None = None, until: When | None = None, limit: int | None = None

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from gavel.client import files, jobs, paths
 from gavel.client.jobs import When
-from gavel.client.paths import AnyPath, named
+from gavel.client.paths import AnyPath
 from gavel.client.results import Info, Progress, StatVfs
 from gavel.client.runner import InTransaction, Runner
 from gavel.client.states import Past, Present, orphaned, path_of_key
@@ -183,10 +183,11 @@ class Fs(Tree):
 
     def history(self, path: AnyPath) -> list[FileVersion]:
         """Every version of what a path names or ever named, oldest first; also of a deleted file."""
-        try:
-            return jobs.history(self._present, paths.encode(path))
-        except OSError as problem:
-            raise named(problem, path) from None
+        return drive(self.history_job(path), None)
+
+    def history_job(self, path: AnyPath) -> Generator[Progress, None, list[FileVersion]]:
+        """history() as a long operation, to be driven in slices."""
+        return jobs.named_errors(jobs.history(self._present, paths.encode(path)), path)
 
     def log(
         self, path: AnyPath = "/", *, since: When | None = None, until: When | None = None, limit: int | None = None

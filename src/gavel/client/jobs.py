@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from gavel.client import paths
 from gavel.client.operations import has_name
 from gavel.client.results import Change, Info, Progress
+from gavel.client.slices import in_slices, once
 from gavel.client.states import Present
 from gavel.client.zone import local_zone
 from gavel.errors import BadRequest, BadWhen, Damaged, DeviceFailed
@@ -25,6 +26,7 @@ from gavel.filesystem.diff import Difference
 from gavel.filesystem.failure import failure
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
+from gavel.filesystem.past import Past
 from gavel.filesystem.snapshots import Snapshot
 from gavel.filesystem.undo import Action
 from gavel.keys import records
@@ -152,12 +154,11 @@ def _exists(present: Present, directory: bytes, name: bytes) -> bool:
         return False
 
 
-def history(present: Present, raw: bytes) -> list[FileVersion]:
+def history(present: Present, raw: bytes) -> Generator[Progress, None, list[FileVersion]]:
     """Every version of a path, oldest first; raises FileNotFoundError for one that never was."""
     raw, _ = without_marks(present, raw)
-    with present.engine.turn:
-        tid_of(present.engine, "")
-        return file_history.file_history(present.engine.history, raw)
+    tid_of(present.engine, "")
+    return (yield from once(present.engine, lambda past: file_history.file_history(past, raw)))
 
 
 def log(
@@ -168,19 +169,21 @@ def log(
     raw, _ = without_marks(present, raw)
     low = 0 if since is None else tid_of(engine, since)
     high = tid_of(engine, "" if until is None else until)
-    with engine.turn:
-        held = file_history.holders(engine.history, raw)
-        if not held:
-            raise failure(errno.ENOENT)
     count = 0
-    for one in _in_turns(engine, logs.logging(engine.history, held[-1].object, low, high)):
-        if one is not None:
+    for step in in_slices(engine, lambda past: _log(past, raw, low, high)):
+        if isinstance(step, Logged):
             if count == limit:
                 return True
             count += 1
-            yield one
-        yield Progress(count, None)
+        yield step
     return False
+
+
+def _log(past: Past, raw: bytes, low: int, high: int) -> Iterator[Logged]:
+    held = file_history.holders(past, raw)
+    if not held:
+        raise failure(errno.ENOENT)
+    return logs.log(past, held[-1].object, low, high)
 
 
 def diff(
@@ -190,8 +193,7 @@ def diff(
     engine = present.engine
     raw, _ = without_marks(present, raw)
     t0, t1 = tid_of(engine, old), tid_of(engine, "" if new is None else new)
-    found = yield from _looking(engine, differences.diffing(engine.history, raw, t0, t1))
-    yield from found
+    yield from (yield from once(engine, lambda past: differences.diff(past, raw, t0, t1)))
     return t0, t1
 
 
@@ -206,9 +208,8 @@ def undo(present: Present, raw: bytes, to: When | None, dry_run: bool) -> Genera
         raise BadRequest("the path has a time in it already; leave --to out, or the time")
     to = mark if to is None else to
     at = None if to is None else tid_of(engine, to)
-    with engine.turn:
-        tid_of(engine, "")
-        plan = undos.plan(engine.history, b"/" + raw, at)
+    tid_of(engine, "")
+    plan = yield from once(engine, lambda past: undos.plan(past, b"/" + raw, at))
     total, done = len(plan.actions), 0
     if not dry_run and total:
         work = restore.slices(engine.history, plan)

@@ -87,7 +87,7 @@ class AdminServer:
                     step = job.send(answer)
                 except StopIteration as end:
                     return end.value
-                answer = None
+                answer, pause = None, 0.0
                 if isinstance(step, Durable):
                     answer = await self._service.fs.sync_on_loop()
                 elif isinstance(step, Item):
@@ -97,6 +97,7 @@ class AdminServer:
                     message = {"done": step.done, "total": step.total, "what": step.what}
                     writer.write(protocol.encode({"progress": message}))
                     await writer.drain()
-                await asyncio.sleep(0)
+                    pause = step.pause
+                await asyncio.sleep(pause)
         finally:
             job.close()
