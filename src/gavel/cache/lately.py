@@ -16,6 +16,7 @@ neither share nor are shared: what they stage may wait for any number of flushes
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from gavel.history.accounting import data_runs
@@ -31,7 +32,7 @@ class Lately:
         self._volume = volume
         self._drops = volume.drops
         self._fresh: dict[bytes, Extent] = {}
-        self._committed: dict[bytes, bytes] = {}  # the value of a record, which is smaller than an Extent
+        self._committed: OrderedDict[bytes, bytes] = OrderedDict()  # values of records, which are smaller
 
     def find(self, total: bytes, size: int) -> Extent | None:
         """An extent with this sum and length that can be shared at this moment; its bytes are to be compared."""
@@ -68,15 +69,13 @@ class Lately:
         for first, last in data_runs(keys):
             for value in values[first:last]:
                 if value is not None and len(value) == RECORD_SIZE and value[0]:
-                    total = value[-16:]
-                    committed.pop(total, None)
-                    committed[total] = value
-        for _ in range(len(committed) - DEDUP_LATELY):
-            del committed[next(iter(committed))]
+                    committed[value[-16:]] = value
+        while len(committed) > DEDUP_LATELY:
+            committed.popitem(last=False)
 
     def _still_live(self) -> bool:
         """Whether no version was dropped since the committed ones came; if any was, they are forgotten."""
         if self._volume.drops != self._drops:
             self._drops = self._volume.drops
-            self._committed = {}
+            self._committed.clear()
         return bool(self._committed)
