@@ -487,7 +487,9 @@ class Volume:
         when the rest of the volume has no room for what is live there.
         """
         self._writable()
-        if not 0 < blocks.start < blocks.stop <= len(self._map) or blocks.step != 1:
+        if blocks.stop > len(self._map):
+            raise BadRequest("these big-blocks are not part of the volume before the next checkpoint; wait for it")
+        if not 0 < blocks.start < blocks.stop or blocks.step != 1:
             raise BadRequest("big-block 0 holds the headers and stays; exclude big-blocks of a further member")
         if blocks in self._map.leaving:
             return
