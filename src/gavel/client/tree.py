@@ -257,7 +257,8 @@ class Tree(ReadTree):
         raw = encode(path)
         if paths.MARK in raw:
             try:
-                runner, _, _ = self._place(raw)
+                runner, start, rest = self._place(raw)
+                runner.read(operations.find, start, rest.partition(b"/")[0], False)
             except (OSError, BadWhen):
                 return raw  # no such past: then it is a name like any other
             if runner is not self._runner:
