@@ -11,7 +11,7 @@ from gavel.limits import BIG_BLOCK
 from gavel.media import layout
 from gavel.media.layout import unpack_header
 from gavel.media.volume import Volume
-from gavel.sim.device import SECTOR
+from gavel.sim.device import SECTOR, SimDevice
 from tests.formats.golden import KEYS, NAMES, load, path_of, payload
 from tests.unit.media.volumes import checkpoint
 
@@ -50,19 +50,29 @@ def test_a_golden_volume_opens_replays_and_goes_on(name: str) -> None:
     assert list(Volume.open(device.crash(Random(1)), key=KEYS.get(name)).replay())[-1][2] == b"more"
 
 
-def test_a_volume_of_version_1_becomes_version_2_at_its_first_checkpoint_and_not_before() -> None:
+def test_a_volume_of_version_1_becomes_version_2_when_it_is_opened_for_writing() -> None:
     device = load("1")
-    before = device.crash(keep=1.0)
+    before = dict(device._sectors)
     volume = Volume.open(device, read_only=True)
     list(volume.replay())
-    assert device._sectors == before._sectors
-    device.rot(layout.slot_offset(layout.slots_of(volume._header.generation)[1]) + 3000)
+    assert device._sectors == before and volume.version == 1
+    found = set()
+    random = Random(1)
+
+    def cut(device: SimDevice) -> None:
+        for keep in (None, 0.0, 1.0):
+            volume = Volume.open(device.crash(random, keep))
+            found.add(volume.version)
+            assert len(list(volume.replay())) == 3 and volume.check() == []
+            assert volume.version == layout.VERSION
+
+    device.on_write = cut
     volume = Volume.open(device)
-    list(volume.replay())  # puts the copy right, in the words of version 1
-    assert (volume.version, volume.check()) == (1, [])
+    assert len(list(volume.replay())) == 3
+    device.on_write = None
+    assert (volume.version, volume.check(), found) == (layout.VERSION, [], {1, 2})
     roots = volume.roots
     checkpoint(volume, device, roots, 30)
-    assert volume.version == layout.VERSION
     volume = Volume.open(device.crash(Random(1)))
     assert not list(volume.replay())
     assert (volume.version, volume.roots, volume.last_tid) == (layout.VERSION, roots, 30)

@@ -18,7 +18,7 @@ from crc32c import crc32c
 
 from gavel.limits import BIG_BLOCK, FRAME_MAX
 
-VERSION: Final = 2  # 1 had neither locks nor members, and no ABSENT; it is read, and becomes 2 at its next checkpoint
+VERSION: Final = 2  # 1 had neither locks nor members, and no ABSENT; it is read, and becomes 2 when opened for writing
 
 # Big-block kinds. Big-block 0 holds the headers, that of a further member its label; ABSENT: its member is gone.
 FREE, LOG, TREE, MAP, HEADER, ABSENT = 0, 1, 2, 3, 4, 5

@@ -174,12 +174,18 @@ class Volume:
             return
         self._device.sync()  # what was read may have been in a cache only; nothing may be reused on its word
         self._retire_dead()
-        mend_header(self._device, self._header)
+        former = self._header.version < layout.VERSION
+        if former:  # before anything is written that the former release would not understand
+            self._header = self._header._replace(generation=self._header.generation + 1, version=layout.VERSION)
+            write_header(self._device, self._header)
+        else:
+            mend_header(self._device, self._header)
         self._lives += 1
         log.append(MARK, MARK_BODY.pack(self._lives), 0)
         log.write_out()
         self._device.sync()
         log.durable = log.written
+        log.checkpointed(self._header.generation)
         if self._cipher is not None:
             self._cipher.begin(self._lives, self._seed)  # only now: this life is durable, nobody seals under it again
 
@@ -320,7 +326,7 @@ class Volume:
 
     @property
     def version(self) -> int:
-        """The format version of the newest durable header; a checkpoint makes an older one layout.VERSION."""
+        """The format version of the newest durable header; opening for writing makes an older one layout.VERSION."""
         return self._header.version
 
     def rekey(self, key: Key, entropy: bytes) -> None:
