@@ -20,7 +20,7 @@ from benchmarks.measure import Row, table, timed
 from gavel.history.history import History
 from gavel.history.versions import Step
 from gavel.keys.records import DATA, ENTRIES, INODES
-from gavel.limits import OVERLAY_RECORDS, REPLAY_RECORDS_MAX
+from gavel.limits import DIRTY_NODES_MAX, OVERLAY_RECORDS, REPLAY_RECORDS_MAX
 from gavel.media.volume import Volume
 from gavel.runtime.file_device import FileDevice
 
@@ -51,7 +51,7 @@ class Bench:
         self.tid += 256
         self.history.apply(self.tid, keys, values)
         self.records += len(keys)
-        if self.records >= REPLAY_RECORDS_MAX:
+        if self.records >= REPLAY_RECORDS_MAX or self.history.dirty_bytes > DIRTY_NODES_MAX:
             self.checkpoint()
 
     def checkpoint(self) -> None:
