@@ -170,3 +170,4 @@ class Progress(msgspec.Struct, frozen=True):
     done: int
     total: int | None
     what: str = ""
+    pause: float = 0.0  # seconds after which it is worth looking again; the work goes on by itself meanwhile

@@ -76,6 +76,13 @@ class Horizon(msgspec.Struct, array_like=True, frozen=True):
         at = bisect_left(self.kept, tid)
         return at < len(self.kept) and self.kept[at] == tid
 
+    def needless(self, created: int, deleted: int) -> bool:
+        """Whether what was true during [created, deleted) is seen in no state that is kept."""
+        if deleted > self.horizon:
+            return False
+        at = bisect_left(self.kept, created)
+        return at == len(self.kept) or self.kept[at] >= deleted
+
     def nearest(self, tid: int) -> tuple[int, ...]:
         """The kept tids next to one below the horizon: the last before it and the first after it, where there are."""
         at = bisect_left(self.kept, tid)

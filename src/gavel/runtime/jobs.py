@@ -64,6 +64,7 @@ class Job(Generic[T]):
         self.error: BaseException | None = None
         self.on_end: list[Callable[[Job[T]], object]] = []
         self.spent_ns = 0  # in its own slices
+        self.out_of_time = False
         self._steps = steps
         self._rate = rate
         self._budget_ns = None if seconds is None else int(seconds * 1e9)
@@ -206,16 +207,18 @@ class Jobs:
     def _slice(self, job: Job[Any], end: int) -> None:
         """Steps until the time is up, the job is over, or it waits for something."""
         clock = self._engine.clock
+        now = clock()
         while job.state is State.RUNNING:
-            now = clock()
             if job._budget_ns is not None and now - job._began_ns > job._budget_ns:
+                job.out_of_time = True
                 self._end(job, State.STOPPED)
-                return
-            if now >= end:
                 return
             if job._asked is None:
                 self._step(job)
             if job._asked is not None and not self._answered(job):
+                return
+            now = clock()
+            if now >= end:
                 return
 
     def _step(self, job: Job[Any]) -> None:
