@@ -5,10 +5,6 @@ Invariants:
   for those whose handler returns None and that are answered later by `reply` (fsync) or never (forgets);
 - there is one buffer; a handler that keeps bytes of its body beyond its return has to copy them;
 - every request gets exactly one reply, whatever its handler raises, and nothing but a dead descriptor ends the loop.
-
-A program that waits for a reply usually sends its next request within some microseconds of it. Going to sleep in
-between costs both sides a wake-up each, which on virtual machines takes longer than everything else together. So after
-the last request the loop goes on looking for `SPIN_NS` before it sleeps, giving its processor to whoever wants it.
 """
 
 from __future__ import annotations
@@ -24,6 +20,7 @@ from typing import NamedTuple
 from gavel.limits import FUSE_REQUEST_MAX
 from gavel.mount import abi
 from gavel.mount.failures import errno_of
+from gavel.mount.waiting import LONGEST_NS, WINDOW, Waiting
 from gavel.transaction.view import Buffer
 
 log = logging.getLogger("gavel.mount")
@@ -33,8 +30,6 @@ Reply = bytes | int | list[Buffer] | None  # payload, errno, payload in pieces, 
 Handler = Callable[[Header, memoryview], Reply]
 
 TURN_NS = 5_000_000  # how long one turn may answer requests before timers and other callbacks get theirs
-_CROWDED_NS, _CROWDED_FOR_NS = 50_000, 20_000_000  # not looking this long shows that others want the processor
-SPIN_NS = 100_000 if len(os.sched_getaffinity(0)) > 1 else 0
 _PIECES_MAX = 1000  # IOV_MAX less the header
 _NOT_YET = frozenset({errno.EINTR, errno.ENOENT})  # reading: the request was withdrawn; look for the next
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
@@ -78,7 +73,7 @@ class Session:
         self.fd = fd
         self.ready: asyncio.Future[Agreed] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
-        self.spin_ns = SPIN_NS
+        self.waiting = Waiting(len(os.sched_getaffinity(0)) > 1)
         self._loop = loop
         self._handlers = list(handlers)
         self._handlers[abi.INIT] = self._init
@@ -86,7 +81,7 @@ class Session:
         self._buffers = (self._buffer,)
         self._view = memoryview(self._buffer)
         self._again = False
-        self._crowded_until = 0
+        self._count = self._intervals = 0
         self._last = 0
 
     @property
@@ -113,25 +108,18 @@ class Session:
             self.closed.set_result(None)
 
     def _turn(self) -> None:
-        """Answer what waits, and what comes within SPIN_NS of the last; at most for TURN_NS."""
+        """Answer what waits, and what comes while it is worth to look for it (see waiting.py); at most for TURN_NS."""
         self._again = False
         fd, buffers, read, clock = self.fd, self._buffers, os.readv, time.monotonic_ns
-        give_way, answer, spin = os.sched_yield, self._answer, self.spin_ns
+        give_way, answer, look = os.sched_yield, self._answer, self.waiting.look_ns
         now = clock()
         end = now + TURN_NS
-        if now < self._crowded_until:
-            spin = 0
-        give_up = now + spin
+        give_up = now + look
         while True:
             try:
                 length = read(fd, buffers)
             except BlockingIOError:
-                before, now = now, clock()
-                if now >= give_up:
-                    return
-                if now - before > _CROWDED_NS:
-                    # Others had the processor meanwhile: asleep we get it sooner, and waste nothing of theirs.
-                    self._crowded_until = now + _CROWDED_FOR_NS
+                if clock() >= give_up:
                     return
                 give_way()
                 continue
@@ -140,16 +128,24 @@ class Session:
                     continue
                 self._broken(error)
                 return
+            now = clock()
+            interval = now - self._last
+            self._last = now
+            self._intervals += interval if interval < LONGEST_NS else LONGEST_NS
+            self._count += 1
             answer(length)
             if self.fd < 0:
                 return
-            self._last = now = clock()
             if now >= end:
                 # With requests without end: others first, then on at once.
                 self._again = True
                 self._loop.call_soon(self._resume)
                 return
-            give_up = now + spin
+            if self._count >= WINDOW:
+                self.waiting.window(self._intervals)
+                self._count = self._intervals = 0
+                look = self.waiting.look_ns
+            give_up = clock() + look if look else 0
 
     def _resume(self) -> None:
         if self._again and self.fd >= 0:
