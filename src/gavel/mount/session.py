@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -183,7 +184,8 @@ class Session:
                 self._broken(error)
                 return
             log.error("the kernel did not take a reply: %s", error)
-            os.write(self.fd, abi.OUT_HEADER.pack(16, -errno.EIO, unique))
+            with contextlib.suppress(OSError):
+                os.write(self.fd, abi.OUT_HEADER.pack(16, -errno.EIO, unique))
 
     def _broken(self, error: OSError) -> None:
         if error.errno not in _GONE:
