@@ -40,16 +40,22 @@ def _split(tid: int, keys: list[bytes], values: list[bytes | None]) -> list[byte
     return _split(tid, keys[:half], values[:half]) + _split(tid, keys[half:], values[half:])
 
 
+def read_frame(sequence: int, body: bytes) -> Frame:
+    """Tid, keys and values in the body of a COMMIT or PART; raises Damaged for a body of no known form."""
+    try:
+        frame: Frame = _decode(body)
+    except msgspec.DecodeError as error:
+        raise Damaged("log frame", sequence, "a commit", str(error)) from None
+    return frame
+
+
 def decode(frames: Iterable[tuple[int, int, bytes]]) -> Iterator[Frame]:
     """The decided transactions among log frames (kind, sequence, body); raises Damaged for a body of no known form."""
     parts: list[Frame] = []
     for kind, sequence, body in frames:
         if kind not in (COMMIT, PART):
             raise Damaged("log frame", sequence, "a commit", f"kind {kind}")
-        try:
-            parts.append(_decode(body))
-        except msgspec.DecodeError as error:
-            raise Damaged("log frame", sequence, "a commit", str(error)) from None
+        parts.append(read_frame(sequence, body))
         if parts[-1][0] != parts[0][0]:
             del parts[:-1]
         if kind == COMMIT:
