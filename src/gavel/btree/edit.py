@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from gavel.btree.balance import emptied, join, split
 from gavel.btree.node import CHILD_OVERHEAD, NODE_MAX, NODE_MIN, RECORD_OVERHEAD, Node
+from gavel.errors import Damaged, DeviceFailed
 
 if TYPE_CHECKING:
     from gavel.btree.tree import BTree
@@ -115,7 +116,8 @@ class Edit:
         return above
 
     def _shrink(self, root: Node) -> None:
-        while root.level and len(root.values) == 1:
+        """An only child becomes the root."""
+        while root.level and len(root.values) == 1 and self._readable(root.values[0]):
             root = root.values[0]
             self.tree.nodes -= 1
             if root.edition != self.edition:
@@ -170,8 +172,8 @@ class Edit:
         left = at - 1 if at else 0
         for index in (left, left + 1):
             if children[index].edition != self.edition:
-                if children[index].keys is None:
-                    self.tree.pool.load(children[index])
+                if not self._readable(children[index]):
+                    return at
                 if children[index].size >= NODE_MAX // 2:
                     return at
                 children[index] = self.tree.own(children[index])
@@ -181,6 +183,15 @@ class Edit:
             self._unlink(node, left + 1, left)
             return left
         return at
+
+    def _readable(self, node: Node) -> bool:
+        """Whether a neighbour is, or can be brought, in memory; if not, there is no need to join it."""
+        try:
+            if node.keys is None:
+                self.tree.pool.load(node)
+        except (Damaged, DeviceFailed):
+            return False
+        return True
 
     def _unlink(self, node: Node, at: int, separator: int) -> None:
         node.size -= len(node.keys[separator]) + CHILD_OVERHEAD

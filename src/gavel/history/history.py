@@ -22,6 +22,7 @@ from itertools import chain
 from gavel.btree.addresses import addresses
 from gavel.btree.edit import Replaced
 from gavel.btree.pool import Pool
+from gavel.btree.reach import reach
 from gavel.btree.tree import BTree
 from gavel.errors import Damaged, DeviceFailed, HistoryPruned
 from gavel.history import past as closed
@@ -158,6 +159,17 @@ class History:
         return changes_between(self._current, self._past, t0, min(t1, self.last_tid), lo, hi)
 
     # -- writing -----------------------------------------------------------------------------------------------
+
+    def prepare(self, tid: int, keys: list[bytes]) -> None:
+        """Read all that applying these sorted keys at `tid` will edit. To be called before the transaction is logged.
+
+        Raises Damaged or DeviceFailed with nothing changed: that transaction cannot be applied, others can. One that
+        is in the log and cannot be applied would make the volume unreadable for every later replay.
+        """
+        there = reach(self._current, keys)
+        if there:
+            suffix = tid.to_bytes(closed.TID_SIZE, "big")
+            reach(self._past, [key + suffix for key in there])
 
     def apply(self, tid: int, keys: list[bytes], values: list[bytes | None]) -> None:
         """Apply a transaction: sorted unique keys with their new values, None for a deletion.

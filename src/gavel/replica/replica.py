@@ -112,6 +112,7 @@ class Replica:
             return self.last_tid
         tid = self._clock.issue(now // 1000)
         frames = journal.encode(tid, request.keys, request.values)
+        self.history.prepare(tid, request.keys)
         self._hand_over()
         for kind, body in frames:
             self.volume.append(kind, body)

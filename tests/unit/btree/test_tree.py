@@ -6,6 +6,7 @@ from gavel.btree.checker import check_tree, walk
 from gavel.btree.edit import Replaced
 from gavel.btree.frozen import TreeRoot
 from gavel.btree.pool import Pool
+from gavel.btree.reach import reach
 from gavel.btree.tree import BTree
 from gavel.errors import Damaged
 from tests.unit.btree.memory_store import MemoryStore, addresses
@@ -134,6 +135,18 @@ def test_a_node_that_is_gone_is_damage(store: MemoryStore) -> None:
         list(tree.slices())
     with pytest.raises(Damaged):
         put(tree, TID + 1, [key(77)], b"")
+
+
+def test_reach_reads_what_an_edit_needs_and_tells_what_is_there(store: MemoryStore) -> None:
+    tree = large(store, limit=1 << 30)
+    wanted = sorted([*(key(n) for n in range(3, 30_000, 1000)), b"a", b"z", *(key(n) + b"+" for n in range(50, 80))])
+    assert reach(tree, wanted) == [key(n) for n in range(3, 30_000, 1000)]
+    before = tree.pool.loads
+    assert before < 40
+    put(tree, TID + 1, wanted, b"new")
+    assert tree.pool.loads == before
+    assert reach(tree, []) == []
+    assert reach(tree, [key(n) for n in range(30_000)]) == [key(n) for n in range(30_000)]
 
 
 def test_a_root_of_absurd_height_is_damage(store: MemoryStore) -> None:

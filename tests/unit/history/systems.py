@@ -51,6 +51,7 @@ class FakeSystem:
         return encode_view(describe(data, self.place), 0, len(data))
 
     def apply(self, tid: int, keys: list[bytes], values: list[bytes | None]) -> None:
+        self.history.prepare(tid, keys)
         self.log.append((tid, keys, values))
         self.history.apply(tid, keys, values)
 
@@ -101,6 +102,7 @@ class VolumeSystem:
         return encode_view(describe(data, self.volume.append_data(data)), 0, len(data))
 
     def apply(self, tid: int, keys: list[bytes], values: list[bytes | None]) -> None:
+        self.history.prepare(tid, keys)
         self.volume.append(COMMIT, msgspec.msgpack.encode((tid, keys, values)))
         self.history.apply(tid, keys, values)
         self.volume.settle(self.volume.written)

@@ -179,6 +179,45 @@ def test_damage_in_the_midst_of_a_transaction_ends_all_writing_but_not_reading()
     assert broken.get(keys[-1]) == b"x" * 50
 
 
+def rotten(victim: int) -> tuple[History, list[bytes], range]:
+    """A history of some leaves of which one does not verify; its keys, and which of them are in that leaf."""
+    volume = FakeVolume()
+    history = history_of(volume)
+    keys = [records.inode(0, obj) for obj in range(2000)]
+    history.apply(T, keys, [b"x" * 50] * len(keys))
+    run(history)
+    volume = volume.reopened()
+    leaves = [leaf.address for leaf in history_of(volume)._current.root.values]
+    first = sum(len(msgspec.msgpack.decode(volume.nodes[address])[1]) for address in leaves[:victim])
+    count = len(msgspec.msgpack.decode(volume.nodes[leaves[victim]])[1])
+    volume.nodes[leaves[victim]] = b"rot"
+    return history_of(volume), keys, range(first, first + count)
+
+
+def test_prepare_refuses_what_cannot_be_applied_before_anything_changed() -> None:
+    history, keys, bad = rotten(5)
+    with pytest.raises(Damaged):
+        history.prepare(T + 1, keys)
+    with pytest.raises(Damaged):
+        history.prepare(T + 1, [keys[bad.start]])
+    fine = [key for number, key in enumerate(keys) if number not in bad]
+    history.prepare(T + 1, fine)
+    history.apply(T + 1, fine, [b"y"] * len(fine))
+    history.prepare(T + 2, fine)
+    history.apply(T + 2, fine, [None] * len(fine))
+    assert history.last_tid == T + 2 and history.counts().live_records == len(bad)
+    run(history)
+
+
+def test_deleting_all_around_a_damaged_leaf_leaves_it_alone() -> None:
+    history, keys, bad = rotten(5)
+    for tid, number in enumerate([*range(bad.start), *range(bad.stop, 2000)], T + 1):
+        history.apply(tid, [keys[number]], [None])
+    assert history.counts().live_records == len(bad)
+    with pytest.raises(Damaged):
+        history.get(keys[bad.start])
+
+
 def test_check_tells_what_is_wrong_between_the_trees() -> None:
     system = FakeSystem(1 << 20)
     history = system.history
