@@ -451,7 +451,7 @@ class AsyncFs(AsyncTree):
 
     async def history(self, path: AnyPath) -> list[FileVersion]:
         """See Fs.history."""
-        return await drive(self._fs.history_job(path), None)
+        return self._fs.history(path)
 
     def log(
         self, path: AnyPath = "/", *, since: When | None = None, until: When | None = None, limit: int | None = None

@@ -183,11 +183,10 @@ class Fs(Tree):
 
     def history(self, path: AnyPath) -> list[FileVersion]:
         """Every version of what a path names or ever named, oldest first; also of a deleted file."""
-        return drive(self.history_job(path), None)
-
-    def history_job(self, path: AnyPath) -> Generator[Progress, None, list[FileVersion]]:
-        """history() as a long operation, to be driven in slices."""
-        return jobs.named_errors(jobs.history(self._present, paths.encode(path)), path)
+        try:
+            return jobs.history(self._present, paths.encode(path))
+        except OSError as problem:
+            raise paths.named(problem, path) from None
 
     def log(
         self, path: AnyPath = "/", *, since: When | None = None, until: When | None = None, limit: int | None = None

@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeVar
 from gavel.client import paths
 from gavel.client.operations import has_name
 from gavel.client.results import Change, Info, Progress
-from gavel.client.slices import in_slices, once
 from gavel.client.states import Present
 from gavel.client.zone import local_zone
 from gavel.errors import BadRequest, BadWhen, Damaged, DeviceFailed
@@ -26,7 +25,6 @@ from gavel.filesystem.diff import Difference
 from gavel.filesystem.failure import failure
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
-from gavel.filesystem.past import Past
 from gavel.filesystem.snapshots import Snapshot
 from gavel.filesystem.undo import Action
 from gavel.keys import records
@@ -76,7 +74,7 @@ def tid_of(engine: Engine, moment: When) -> int:
             engine.clock(),
             local_zone(),
             lambda name: engine.read(named, name),
-            max(engine.history.created_tid, engine.history.horizon),
+            engine.history.created_tid,
             last,
         )
 
@@ -154,11 +152,12 @@ def _exists(present: Present, directory: bytes, name: bytes) -> bool:
         return False
 
 
-def history(present: Present, raw: bytes) -> Generator[Progress, None, list[FileVersion]]:
+def history(present: Present, raw: bytes) -> list[FileVersion]:
     """Every version of a path, oldest first; raises FileNotFoundError for one that never was."""
     raw, _ = without_marks(present, raw)
-    tid_of(present.engine, "")
-    return (yield from once(present.engine, lambda past: file_history.file_history(past, raw)))
+    with present.engine.turn:
+        tid_of(present.engine, "")
+        return file_history.file_history(present.engine.history, raw)
 
 
 def log(
@@ -167,23 +166,22 @@ def log(
     """The transactions that touched a tree, newest first; whether there were more than `limit`."""
     engine = present.engine
     raw, _ = without_marks(present, raw)
-    low = 0 if since is None else tid_of(engine, since)
+    low = engine.history.horizon if since is None else tid_of(engine, since)
     high = tid_of(engine, "" if until is None else until)
-    count = 0
-    for step in in_slices(engine, lambda past: _log(past, raw, low, high)):
-        if isinstance(step, Logged):
-            if count == limit:
-                return True
-            count += 1
-        yield step
-    return False
-
-
-def _log(past: Past, raw: bytes, low: int, high: int) -> Iterator[Logged]:
-    held = file_history.holders(past, raw)
+    with engine.turn:
+        held = file_history.holders(engine.history, raw)
     if not held:
         raise failure(errno.ENOENT)
-    return logs.log(past, held[-1].object, low, high)
+    count = 0
+    for one in _in_turns(engine, logs.logging(engine.history, held[-1].object, low, high)):
+        if one is None:
+            yield Progress(count, None)
+        elif count == limit:
+            return True
+        else:
+            count += 1
+            yield one
+    return False
 
 
 def diff(
@@ -193,8 +191,20 @@ def diff(
     engine = present.engine
     raw, _ = without_marks(present, raw)
     t0, t1 = tid_of(engine, old), tid_of(engine, "" if new is None else new)
-    yield from (yield from once(engine, lambda past: differences.diff(past, raw, t0, t1)))
+    yield from (yield from _paced(engine, differences.diffing(engine.history, raw, t0, t1)))
     return t0, t1
+
+
+def _paced(engine: Engine, work: Generator[None, None, T]) -> Generator[Progress, None, T]:
+    """The result of work in slices, each done while holding the engine's turn."""
+    while True:
+        with engine.turn:
+            try:
+                next(work)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+        yield Progress(0, None)
 
 
 def undo(present: Present, raw: bytes, to: When | None, dry_run: bool) -> Generator[Progress, None, Undone]:
@@ -209,7 +219,7 @@ def undo(present: Present, raw: bytes, to: When | None, dry_run: bool) -> Genera
     to = mark if to is None else to
     at = None if to is None else tid_of(engine, to)
     tid_of(engine, "")
-    plan = yield from once(engine, lambda past: undos.plan(past, b"/" + raw, at))
+    plan = yield from _paced(engine, undos.planning(engine.history, b"/" + raw, at))
     total, done = len(plan.actions), 0
     if not dry_run and total:
         work = restore.slices(engine.history, plan)

@@ -44,8 +44,11 @@ from gavel.filesystem.past import (
     what_changed,
 )
 from gavel.keys import records
-from gavel.keys.tid import TID_MAX
-from gavel.limits import SLICE_RECORDS
+from gavel.keys.tid import TID_MAX, micros
+from gavel.limits import FLUSH_SECONDS, SLICE_RECORDS
+
+_GOING = frozenset({"deleted", "unlinked"})  # what the removal of a directory does, in the words of log.Event
+_PAUSE_US = 2 * FLUSH_SECONDS * 1_000_000  # one who goes on removing commits more often than that
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -84,8 +87,9 @@ def plan(past: Past, path: bytes, to: int | None = None, pfs: int = 0) -> Plan:
 def planning(past: Past, path: bytes, to: int | None = None, pfs: int = 0) -> Generator[None, None, Plan]:
     """Plan to bring a path (absolute in the volume; symlinks not followed) back to what it was at `to`.
 
-    Without `to`: to the state before its last change. Raises ENOENT for a path that is in neither state, BadRequest
-    where there is nothing to go back to or something is in the way, HistoryPruned. Memory: by what there is to do.
+    Without `to`: to the state before its last change; of a directory that is gone, before its removal began. Raises
+    ENOENT for a path that is in neither state, BadRequest where there is nothing to go back to or something is in the
+    way, HistoryPruned. Memory: by what there is to do.
     """
     upto = past.last_tid
     if to is None:
@@ -103,7 +107,7 @@ def _last_change(past: Past, path: bytes, pfs: int) -> Generator[None, None, int
         raise failure(errno.ENOENT)
     obj, since, until = found[-1]
     if until != TID_MAX:
-        return until
+        return (yield from _end_began(past, obj, until, pfs))
     inode = Places(as_of(past, past.last_tid, pfs)).inode(obj)
     if inode is not None and inode.is_dir:
         for newest in logging(past, obj, pfs=pfs):
@@ -112,6 +116,27 @@ def _last_change(past: Past, path: bytes, pfs: int) -> Generator[None, None, int
             yield
         return since
     return max(past.versions(records.inode(pfs, obj))[-1].create_tid, since)
+
+
+def _end_began(past: Past, obj: int, until: int, pfs: int) -> Generator[None, None, int]:
+    """The tid at which what lost its path at `until` began to go.
+
+    Removing a large directory takes several transactions. Those that only took things away from it, each soon after the
+    one before, belong together.
+    """
+    inode = Places(as_of(past, until - 1, pfs)).inode(obj)
+    began = until
+    if inode is None or not inode.is_dir:
+        return began
+    for one in logging(past, obj, 0, until, pfs):
+        if one is None:
+            yield
+            continue
+        removing = all(_GOING.issuperset(event.what) for event in one.events)
+        if not removing or micros(began) - micros(one.tid) > _PAUSE_US:
+            break
+        began = one.tid
+    return began
 
 
 class _Planner:

@@ -97,7 +97,7 @@ class Service:
         return _moment("", tid)
 
     def _history(self, path: str) -> Job:
-        for one in (yield from self.fs.history_job(path)):
+        for one in self.fs.history(path):
             yield Item(_version(one))
         return {}
 

@@ -181,6 +181,31 @@ def test_undo_of_a_deleted_file_without_a_time(fs: Fs) -> None:
     assert fs.read_text("a") == "precious"
 
 
+def test_undo_of_a_tree_whose_removal_took_several_transactions(fs: Fs) -> None:
+    fs.makedirs("t/u")
+    for number in range(10):
+        fs.write_text(f"t/u/{number}", str(number))
+    fs.write_text("t/old", "removed long before")
+    fs.tid()
+    fs.remove("t/old")
+    fs.tid()
+    fs.write_text("t/u/0", "changed")
+    fs.tid()
+    for path in fs.removing("t"):
+        if path[-1] in "369":
+            fs.tid()
+    fs.tid()
+    assert len(list(fs.log("t"))) > 5
+    fs.undo("t")
+    assert fs.listdir("t") == ["u"], "what went before the last other change stays gone"
+    assert fs.listdir("t/u") == [str(number) for number in range(10)]
+    assert fs.read_text("t/u/0") == "changed"
+    fs.rename("t", "moved")
+    fs.tid()
+    fs.undo("t")
+    assert fs.listdir() == ["t"], "a path that was taken away by a rename comes back by one"
+
+
 def test_undo_takes_the_time_from_the_path(fs: Fs) -> None:
     fs.write_text("a", "1")
     first = fs.tid()
