@@ -41,7 +41,6 @@ _NAMES: Final = {PASSPHRASE: "passphrase", KEY_FILE: "key file"}
 LOCK: Final = Struct("<BBBx32s12s48s")
 LOCK_FIELDS: Final = ["kind", "cost", "blocks", "salt", "nonce", "wrapped"]
 _BLOCKS: Final = 8  # scrypt's r; its p is 1
-_BLOCKS_MAX: Final = 32
 _SESSIONS_MAX: Final = 256  # keys of earlier sessions kept at hand
 
 _COVERED: Final = Struct("<4sIQ")  # what the tag covers besides: magic, number, place
@@ -91,7 +90,7 @@ def open_lock(lock: bytes, key: Key | None, identity: bytes) -> bytes:
     if len(lock) != LOCK.size:
         raise Damaged("lock in the volume header", 0, f"{LOCK.size} bytes", len(lock))
     kind, cost, blocks, salt, nonce, wrapped = LOCK.unpack(lock)
-    if kind not in _NAMES or cost > SCRYPT_COST_MAX or not 0 < blocks <= _BLOCKS_MAX or (kind == PASSPHRASE) > cost:
+    if kind not in _NAMES or cost > SCRYPT_COST_MAX or blocks != _BLOCKS or (kind == PASSPHRASE) > cost:
         raise Damaged("lock in the volume header", 0, "a known form", (kind, cost, blocks))
     if key is None:
         raise KeyNeeded(_NAMES[kind])

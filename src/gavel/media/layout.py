@@ -97,9 +97,13 @@ ROOT_MAGIC: Final = b"GvMr"
 ROOT_ENTRY: Final = Struct("<QII")
 ROOT_ENTRY_FIELDS: Final = ["offset", "sum", "reserved"]
 
+COUNT_MAX: Final = 2**32 - 16  # generations and lives; more are not believed, nor would they fit
+COUNT_LAST: Final = COUNT_MAX - 2**20  # from here on a volume is opened for reading only
+SEQUENCE_MAX: Final = 2**63
 SECTOR: Final = 4096  # trees and maps begin a fresh one after each checkpoint
 
 assert ROOTS_AT + ROOTS_MAX + SEAL_SIZE <= LOCK_AT and SLOT_SIZE <= SLOT_STRIDE
+assert LINK_BODY.size == MARK_BODY.size
 assert FRAME_SIZE % FRAME_ALIGN == 0 and LINK_SIZE % FRAME_ALIGN == 0 and DATA_AT % FRAME_ALIGN == 0
 assert PAGE_HEAD.size + PAGE_ENTRIES * (8 + 4 + 4 + 1) + SEAL_SIZE <= PAGE_SIZE
 assert NODE_MAX < 1 << NODE_UNITS << 6 and NODE_MAX < BIG_BLOCK

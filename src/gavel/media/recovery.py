@@ -34,9 +34,11 @@ from gavel.media.layout import (
     FREE,
     KIND_NAMES,
     LINK,
+    LINK_BODY,
     LINK_SIZE,
     LOG,
     MAP,
+    MARK,
     TREE,
     Frame,
     Header,
@@ -90,6 +92,13 @@ def _read_slot(device: Device, offset: int) -> bytes | None:
 def _check_fields(device: Device, header: Header) -> None:
     if header.big_block_size != BIG_BLOCK or not 2 < header.big_blocks <= layout.VOLUME_MAX // BIG_BLOCK:
         raise Damaged("volume header", 0, f"big-blocks of {BIG_BLOCK}", (header.big_blocks, header.big_block_size))
+    for name, count, most in (
+        ("generation", header.generation, layout.COUNT_MAX),
+        ("lives", header.lives, layout.COUNT_MAX),
+        ("log_sequence", header.log_sequence, layout.SEQUENCE_MAX),
+    ):
+        if not 0 < count < most:
+            raise Damaged(f"volume header ({name})", 0, f"a count below {most}", count)
     end = header.big_blocks * BIG_BLOCK
     for name, offset, length in (
         ("root_offset", header.root_offset, header.root_length),
@@ -192,6 +201,8 @@ class LogReader:
             self.checkpoint = max(self.checkpoint, frame.checkpoint)
             self.offset += frame.size
             self.size += frame.size
+            if frame.kind > DATA and (frame.kind not in (LINK, MARK) or len(frame.body) != LINK_BODY.size):
+                raise Damaged("log frame", frame.offset, "a known kind and length", (frame.kind, len(frame.body)))
             if frame.kind == LINK:
                 self._follow(frame)
             yield frame
@@ -212,7 +223,7 @@ class LogReader:
         return frame
 
     def _follow(self, frame: Frame) -> None:
-        block = layout.LINK_BODY.unpack(frame.body)[0]
+        block = LINK_BODY.unpack(frame.body)[0]
         if not 0 < block < self._header.big_blocks:
             raise Damaged("log link", frame.offset, "a big-block", block)
         self.visited.append((frame.offset // BIG_BLOCK, frame.sequence))

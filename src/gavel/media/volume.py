@@ -149,6 +149,8 @@ class Volume:
                 yield frame.kind, frame.sequence, self._opened(frame)
             elif frame.kind == MARK:
                 lives = MARK_BODY.unpack(frame.body)[0]
+                if lives >= layout.COUNT_MAX:
+                    raise Damaged("log mark", frame.offset, f"a life below {layout.COUNT_MAX}", lives)
                 if lives > self._lives:  # opened since the checkpoint, and not closed
                     self._lives, self.clean = lives, False
             elif frame.kind == layout.DATA:
@@ -172,6 +174,8 @@ class Volume:
             self._map.fill(block, BIG_BLOCK)
         if self.read_only:
             return
+        if max(self._lives, self._header.generation) >= layout.COUNT_LAST:
+            raise ReadOnly("the volume's counters are near their end; open it for reading, and copy it to a new one")
         self._device.sync()  # what was read may have been in a cache only; nothing may be reused on its word
         self._retire_dead()
         former = self._header.version < layout.VERSION
