@@ -81,13 +81,13 @@ class History:
 
     def get_at(self, key: bytes, at: int) -> bytes | None:
         """The value of a key as of a tid; one that is not reached yet means now. Raises HistoryPruned."""
+        if at < self.horizon:
+            raise HistoryPruned(at, self.horizon)
         found = self._current.find(key)
         if found is not None and found[0] <= at:
             return found[1]
         if at >= self.last_tid:
             return None
-        if at < self.horizon:
-            raise HistoryPruned(at, self.horizon)
         return closed.version_at(self._past, key, at)
 
     def scan_at(self, lo: bytes, hi: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:

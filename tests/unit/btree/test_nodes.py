@@ -1,7 +1,11 @@
 """Nodes as bytes, separators, splitting and joining."""
 
+from contextlib import suppress
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gavel.btree.balance import emptied, join, split
 from gavel.btree.node import NODE_MAX, Node, decode, encode, separator, size_of
@@ -138,3 +142,24 @@ def test_emptied_looks_through_only_children() -> None:
     assert emptied(node)
     node.values = [leaf([1])]
     assert not emptied(node)
+
+
+@given(st.binary(max_size=300), st.integers(0, 2))
+def test_any_bytes_are_a_node_or_damage(payload: bytes, level: int) -> None:
+    node = Node(level, 4711)
+    with suppress(Damaged):
+        decode(node, payload)
+    assert not node.loaded or len(node.keys) == len(node.values) - (1 if level else 0)
+
+
+@given(st.integers(0, 60), st.integers(0, 255), st.booleans())
+def test_a_changed_byte_is_a_node_or_damage(at: int, byte: int, of_leaf: bool) -> None:
+    node = leaf([3, 20, 300]) if of_leaf else inner(4)
+    payload = bytearray(encode(node))
+    payload[at % len(payload)] = byte
+    again = Node(node.level, 4711)
+    try:
+        decode(again, bytes(payload))
+    except Damaged:
+        return
+    assert len(again.tids) == len(again.values)

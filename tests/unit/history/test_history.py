@@ -94,10 +94,13 @@ def test_past_bounds_take_in_the_versions_of_a_last_single_key() -> None:
 
 def test_below_the_horizon_is_an_error_not_an_answer() -> None:
     volume = FakeVolume()
-    volume.roots = roots.encode(roots.Roots(last_tid=T + 100, horizon=T + 50))
+    old = history_of(volume)
+    old.apply(T, [A], [b"a"])
+    run(old)
+    volume.roots = roots.encode(msgspec.structs.replace(roots.decode(volume.roots), horizon=T + 50))
     history = history_of(volume)
-    history.apply(T + 110, [A], [b"a"])
-    assert history.get_at(A, T + 50) is None
+    history.apply(T + 110, [B], [b"b"])
+    assert history.get_at(A, T + 50) == b"a"  # also what has not changed since is not shown below
     for ask in (
         lambda: history.get_at(A, T + 49),
         lambda: history.scan_at(b"", b"\xff", T + 49),
