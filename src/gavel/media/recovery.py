@@ -97,7 +97,7 @@ def _check_fields(device: Device, header: Header) -> None:
         ("lives", header.lives, layout.COUNT_MAX),
         ("log_sequence", header.log_sequence, layout.SEQUENCE_MAX),
     ):
-        if not 0 < count < most:
+        if count >= most or not header.generation:
             raise Damaged(f"volume header ({name})", 0, f"a count below {most}", count)
     end = header.big_blocks * BIG_BLOCK
     for name, offset, length in (
