@@ -184,6 +184,23 @@ def test_a_bind_mount_of_a_part(shell: Shell, tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path / "bound")], check=True)
 
 
+def test_a_directory_by_another_name_and_names_that_are_no_text(empty: Shell) -> None:
+    (empty.base / "link").symlink_to("mnt")
+    empty.run("mount", "disk.gavel", "link")
+    (empty.base / "mnt" / "f").write_text("x")
+    with open(os.fsencode(empty.base / "mnt") + b"/\xff\n", "w") as file:
+        file.write("x")
+    assert empty.json("info", "link")["mounted"] == str(empty.base / "mnt")
+    assert empty.json("history", "link/f")["path"] == "/f"
+    odd = os.fsdecode(b"mnt/\xff\n")
+    assert empty.json("history", odd)["path"] == "/\udcff\n"
+    os.unlink(os.fsencode(empty.base) + b"/mnt/\xff\n")
+    assert "restore  /\\udcff\\n" in empty.run("undo", odd)
+    assert os.path.exists(os.fsencode(empty.base) + b"/mnt/\xff\n")
+    empty.run("umount", "link")
+    assert mounted.at(empty.base / "mnt") is None
+
+
 def test_one_process_at_a_time(shell: Shell) -> None:
     with pytest.raises(VolumeBusy) as info:
         gavel.open(shell.base / "disk.gavel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def mount(
 
     options = Options(
         volume=str(path.absolute()),
-        directory=str(directory.absolute()),
+        directory=os.path.realpath(directory),
         read_only=read_only,
         as_of=as_of,
         allow_other=allow_other,

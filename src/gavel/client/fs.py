@@ -6,6 +6,8 @@ for longer than limits.FLUSH_SECONDS. The async face in aio.py stands on the sam
 
 from __future__ import annotations
 
+import atexit
+import os
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
@@ -31,6 +33,8 @@ from gavel.runtime.engine import Engine, Optimistic
 
 T = TypeVar("T")
 OnProgress = Callable[[Progress], object]
+
+_at_exit: set[Fs] = set()  # open volumes that nobody has closed yet
 
 _BLOCK = 4096  # unit in which statvfs counts
 
@@ -96,12 +100,19 @@ class Fs(Tree):
     def __init__(
         self, engine: Engine, caller: Caller, *, on_close: Callable[[], None] | None = None, reaping: bool = True
     ) -> None:
-        self._engine = engine
         self._present = Present(engine, self._tid_of, reaping)
         super().__init__(self._present, caller)
         self._on_close = on_close
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-        self.closed = False
+
+    @property
+    def _engine(self) -> Engine:
+        return self._present.engine
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed; every call raises ValueError then."""
+        return self._present.closed
 
     # -- time
 
@@ -276,19 +287,22 @@ class Fs(Tree):
     def close(self) -> None:
         """Make everything durable and let go of the volume; closing twice is no error."""
         if not self.closed:
-            self._begin_close()
+            engine = self._begin_close()
             try:
-                self._engine.close_now()
+                engine.close_now()
             finally:
                 self._let_go()
 
-    def _begin_close(self) -> None:
-        self.closed = True
+    def _begin_close(self) -> Engine:
+        engine = self._engine
         self._present.tidy()
         for watch in list(self._watches):
             watch.close()
+        self._present.closed = True
+        return engine
 
     def _let_go(self) -> None:
+        _at_exit.discard(self)
         if self._on_close is not None:
             self._on_close()
 
@@ -299,9 +313,9 @@ class Fs(Tree):
     async def close_on_loop(self) -> None:
         """close() for an engine on an event loop."""
         if not self.closed:
-            self._begin_close()
+            engine = self._begin_close()
             try:
-                await self._engine.close()
+                await engine.close()
             finally:
                 self._let_go()
 
@@ -312,6 +326,22 @@ class Fs(Tree):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def close_at_exit(fs: Fs) -> Fs:
+    """Have a volume closed when the program ends without doing so: what it wrote last would be lost."""
+    if not _at_exit:
+        atexit.register(_close_all, os.getpid())
+    _at_exit.add(fs)
+    return fs
+
+
+def _close_all(process: int) -> None:
+    """Close what is open, in the process that opened it; a fork of it has no say."""
+    atexit.unregister(_close_all)
+    if process == os.getpid():
+        for fs in list(_at_exit):
+            fs.close()
 
 
 def drive(job: Generator[Progress, None, T], progress: OnProgress | None) -> T:

@@ -29,17 +29,26 @@ class Present:
     """
 
     def __init__(self, engine: Engine, find_tid: Callable[[str], int], reaping: bool = True) -> None:
-        self.engine = engine
+        self.closed = False
+        self._engine = engine
         self._find_tid = find_tid
         self._reaping = reaping
         self._held: dict[int, int] = {}
         self._nameless: set[int] = set()  # without a name but held
         self._released: deque[int] = deque()
 
+    @property
+    def engine(self) -> Engine:
+        """The engine; raises ValueError once the volume was closed."""
+        if self.closed:
+            raise ValueError("the volume is closed")
+        return self._engine
+
     def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner."""
-        with self.engine.turn:
-            return self.engine.read(op, *args, **kwargs)
+        engine = self.engine
+        with engine.turn:
+            return engine.read(op, *args, **kwargs)
 
     def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner."""
@@ -50,9 +59,10 @@ class Present:
             nameless.extend(orphaned(tx.writes))
             return result
 
-        with self.engine.turn:
+        engine = self.engine
+        with engine.turn:
             try:
-                result = self.engine.write_outside(noting)
+                result = engine.write_outside(noting)
             except ReadOnly as error:
                 raise read_only(error.why) from None
             if self._released:
@@ -66,21 +76,21 @@ class Present:
 
     def hold(self, obj: int) -> None:
         """See Runner."""
-        with self.engine.turn:
+        with self._engine.turn:
             self._held[obj] = self._held.get(obj, 0) + 1
 
     def release(self, obj: int) -> None:
         """See Runner. May be called by the garbage collector in any thread, so it never waits for the turn."""
         self._released.append(obj)
-        if self.engine.turn.acquire(blocking=False):
+        if self._engine.turn.acquire(blocking=False):
             try:
                 self._let_go()
             finally:
-                self.engine.turn.release()
+                self._engine.turn.release()
 
     def tidy(self) -> None:
         """Act on what was released while the turn was taken."""
-        with self.engine.turn:
+        with self._engine.turn:
             self._let_go()
 
     def _let_go(self) -> None:
@@ -99,8 +109,8 @@ class Present:
         for obj in nameless:
             if obj in self._held:
                 self._nameless.add(obj)
-            elif self._reaping and not self.engine.write(orphans.reap, obj):
-                self.engine.reap_later([obj])  # a huge one: the rest when there is time
+            elif self._reaping and not self.closed and not self._engine.write(orphans.reap, obj):
+                self._engine.reap_later([obj])  # a huge one: the rest when there is time
 
 
 class Past:

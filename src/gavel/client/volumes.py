@@ -8,7 +8,7 @@ import secrets
 import stat
 import time
 
-from gavel.client.fs import Fs
+from gavel.client.fs import Fs, close_at_exit
 from gavel.client.paths import AnyPath
 from gavel.errors import BadRequest
 from gavel.filesystem import superblock
@@ -131,7 +131,7 @@ def open_fs(
     if create:
         create_if_missing(path, size, label, key)
     engine, device = open_engine(path, read_only=read_only, key=key)
-    return Fs(engine, caller(), on_close=device.close)
+    return close_at_exit(Fs(engine, caller(), on_close=device.close))
 
 
 def create_if_missing(path: AnyPath, size: int | None, label: str, key: Key | None = None) -> None:

@@ -59,7 +59,7 @@ def _result(
 
 def _directory(argument: str) -> str:
     """The mount point that is meant: by its directory, or by its volume."""
-    there = mounted.at(argument)
+    there = mounted.at(argument) or mounted.at(os.path.realpath(argument))
     if there is not None:
         if there.type == mounted.FILESYSTEM_TYPE:
             return there.directory

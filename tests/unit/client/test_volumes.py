@@ -2,6 +2,9 @@
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -169,3 +172,44 @@ def test_info_counts(fs: Fs) -> None:
     stat = fs.statvfs()
     assert stat.f_blocks * stat.f_bsize == full.size
     assert stat.f_bavail <= stat.f_bfree <= stat.f_blocks
+
+
+def test_a_closed_volume_says_so(fs: Fs) -> None:
+    fs.write_text("a", "x")
+    tid = fs.tid()
+    view = fs.as_of(tid)
+    file = fs.open("a", "rb")
+    fs.close()
+    assert fs.closed
+    for call in (
+        lambda: fs.write_text("b", ""),
+        lambda: fs.read_text("a"),
+        lambda: view.read_text("a"),
+        lambda: file.read(),
+        fs.sync,
+        fs.transaction,
+        fs.info,
+        lambda: fs.history("a"),
+        lambda: fs.watch(),
+        lambda: fs.check(),
+    ):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    file.close()
+    fs.close()
+
+
+def test_a_program_that_forgets_to_close(tmp_path: Path, made: Path) -> None:
+    copy = tmp_path / "copy.gavel"
+    shutil.copy(made, copy)
+    program = f"""
+import os, gavel
+fs = gavel.open({str(copy)!r})
+fs.write_text("last", "words")
+if os.fork() == 0:
+    raise SystemExit
+os.wait()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    with gavel.open(copy) as fs:
+        assert fs.read_text("last") == "words"
