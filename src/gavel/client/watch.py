@@ -1,7 +1,7 @@
 """Watching a tree: what is committed in it, as it is committed.
 
-Invariant: a watch remembers only the tid up to which it has told everything. A slow reader costs no memory, and one
-that resumes `since` a tid misses nothing, because the history itself is what it reads.
+Invariant: between two looks a watch remembers only the tid up to which it has told everything. One that nobody reads
+costs no memory, and one that resumes `since` a tid misses nothing, because the history itself is what it reads.
 """
 
 from __future__ import annotations
