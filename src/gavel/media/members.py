@@ -10,12 +10,12 @@ Invariants (argued in docs/internals/volume-format.md, "Members"):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-from gavel.errors import BadRequest, Damaged, MemberMissing
+from gavel.errors import BadRequest, Damaged, DeviceFailed, MemberMissing
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
@@ -167,6 +167,15 @@ class Members:
             used = sum(1 for kind in kinds if 0 < kind < HELD)
             found.append(Use(member, member.big_blocks * BIG_BLOCK, used * BIG_BLOCK, sum(live)))
         return found
+
+    def problems(self) -> Iterator[str]:
+        """Every further member bears its name."""
+        if isinstance(self._device, SpanDevice):
+            for member in self._table[1:]:
+                try:
+                    check_name(self._device.member(member.base * BIG_BLOCK), self._volume, member)
+                except (MemberMissing, DeviceFailed) as error:
+                    yield str(error)
 
     def join(self, device: Device, identity: bytes, path: str) -> Member:
         """Name a device a member and attach it; take_in() has the map grow."""

@@ -14,7 +14,7 @@ from gavel.media.device import Device, Sparse
 from gavel.media.layout import ABSENT, FREE, HELD, LOG, MAP, TREE
 from gavel.media.log import Log
 
-_TRIMS: Final = 32  # big-blocks given back after one checkpoint; a few milliseconds
+_TRIMS: Final = 64  # big-blocks given back after one checkpoint
 
 
 class Space(NamedTuple):

@@ -129,4 +129,8 @@ class SpanDevice:
 
     def _sync(self) -> None:
         for device in list(self._members):
-            device.sync()
+            try:
+                device.sync()
+            except DeviceFailed:
+                if device in self._members:  # else it was let go of meanwhile, and nothing of it is needed
+                    raise

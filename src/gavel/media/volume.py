@@ -569,6 +569,7 @@ class Volume:
         return measure(self._map, self._log)
 
     def check(self) -> list[str]:
-        """What is wrong with the headers and the map, one sentence each; reads both from the device."""
+        """What is wrong with headers, map and members' names, one sentence each; reads them from the device."""
         tree, log = self._nodes.block, self._log.block
-        return check_volume(self._device, self._header, self._map, tree, log, self._cipher)
+        problems = check_volume(self._device, self._header, self._map, tree, log, self._cipher)
+        return problems + list(self._members.problems())

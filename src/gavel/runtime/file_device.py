@@ -11,7 +11,6 @@ Invariants:
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -22,8 +21,8 @@ from typing import Final
 from gavel.errors import BadRequest, DeviceFailed, DeviceFull, VolumeBusy
 from gavel.limits import BIG_BLOCK
 from gavel.media.device import Buffer
+from gavel.runtime.punch import Puncher
 
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # of fallocate(2), which Python does not have
 _IOV_MAX: Final = 1024  # UIO_MAXIOV of Linux
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _CANNOT_ALLOCATE: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV))
@@ -72,7 +71,7 @@ class FileDevice:
                 raise BadRequest(f"{self.path} cannot be {create_size} bytes large: {error.strerror}") from error
         self._size = os.lseek(self._fd, 0, os.SEEK_END)
         self._allocated: set[int] = set()
-        self._punches = not self._block_device and not read_only
+        self._puncher = Puncher(self._fd)
         self._allocates = not self._block_device and not read_only
 
     def _lock(self, read_only: bool) -> None:
@@ -92,6 +91,7 @@ class FileDevice:
     def close(self) -> None:
         """Give the device and its lock back. What was not synced is left to the kernel."""
         if self._fd >= 0:
+            self._puncher.close()
             os.close(self._fd)
             self._fd = -1
 
@@ -147,6 +147,7 @@ class FileDevice:
         for block in range(offset // BIG_BLOCK, (offset + size - 1) // BIG_BLOCK + 1):
             if block in self._allocated or not block:
                 continue
+            self._puncher.keep(block)
             try:
                 os.posix_fallocate(self._fd, block * BIG_BLOCK, min(BIG_BLOCK, self._size - block * BIG_BLOCK))
             except OSError as error:
@@ -166,10 +167,11 @@ class FileDevice:
             raise DeviceFailed("sync", 0, error.strerror or str(error)) from error
 
     def trim(self, offset: int, length: int) -> None:
-        """See media.device.Sparse: a hole is punched into a file; a block device is left alone."""
-        if self._punches and not _punch(self._fd, offset, length):
-            self._punches = False
-        self._allocated.difference_update(range(offset // BIG_BLOCK, (offset + length - 1) // BIG_BLOCK + 1))
+        """See media.device.Sparse: holes are punched into a file, in the background; a block device is left alone."""
+        if self._allocates:
+            blocks = range(-(-offset // BIG_BLOCK), (offset + length) // BIG_BLOCK)
+            self._allocated.difference_update(blocks)
+            self._puncher.punch(blocks)
 
     def size(self) -> int:
         """See media.device."""
@@ -184,14 +186,6 @@ class FileDevice:
         except OSError as error:
             raise DeviceFailed("resize", size, error.strerror or str(error)) from error
         self._size = size
-
-
-def _punch(fd: int, offset: int, length: int) -> bool:
-    """Deallocate a range of a file; False where the filesystem cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0:
-        return True
-    return ctypes.get_errno() not in _CANNOT_ALLOCATE
 
 
 def _is_block_device(path: str) -> bool:

@@ -67,6 +67,10 @@ def test_a_new_member_is_used_only_when_a_durable_header_names_it() -> None:
         (1, 0, FIRST, SECOND, b"2" * 16),
     ]
     assert [use.member.path for use in volume.members()] == ["", "/disks/two"]
+    assert volume.check() == []
+    second.rot(20)
+    assert any("is not at /disks/two" in problem for problem in volume.check())
+    second.rot(20)
     assert volume.members()[1].used >= 2 * BIG_BLOCK and volume.check() == []
     assert volume.read(places[-1], 1 << 20) == bytes(1 << 20)
 

@@ -173,7 +173,7 @@ def test_what_is_used_again_is_not_given_back_and_a_turn_has_a_bound() -> None:
     assert device.given == []
     blockmap.take(LOG, 0)
     trimmer.run(blockmap, False)
-    assert device.given == list(range(1, 32))
+    assert device.given == list(range(1, 64))
     trimmer.run(blockmap, True)
     assert device.given == list(range(1, 100))
 

@@ -68,6 +68,22 @@ def test_a_detached_member_is_let_go_of() -> None:
         span.attach(0, devices[1])
 
 
+def test_a_sync_minds_a_failing_member_unless_it_was_let_go_of_meanwhile() -> None:
+    span, devices = three()
+    devices[1].fail_at(1)
+    with pytest.raises(DeviceFailed):
+        span.sync()
+    devices[1].heal()
+
+    class Leaving(SimDevice):
+        def sync(self) -> None:
+            span.detach(8 * BIG_BLOCK)
+            raise DeviceFailed("sync", 0, "closed")
+
+    span.attach(8 * BIG_BLOCK, Leaving(BIG_BLOCK))
+    span.sync()
+
+
 def test_trim_goes_to_the_member_that_can() -> None:
     span, devices = three()
     span.write(3 * BIG_BLOCK, [b"x" * 8192])

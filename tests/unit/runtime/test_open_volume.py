@@ -174,6 +174,7 @@ def test_deleting_gives_the_host_its_room_back(tmp_path: Path) -> None:
     for place in places:
         volume.drop_live(place, 1 << 20)
     checkpoint(True)
+    device._puncher.close()
     left = os.stat(path).st_blocks * 512
     if left == full:
         pytest.skip("the filesystem of the temporary directory cannot punch holes")
@@ -183,6 +184,24 @@ def test_deleting_gives_the_host_its_room_back(tmp_path: Path) -> None:
     volume.flush()
     assert volume.read(place, 500_000) == b"again" * 100_000
     device.close()
+
+
+def test_what_is_written_again_is_not_punched(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    device = FileDevice(str(path), create_size=200 * BIG_BLOCK)
+    for block in range(1, 101):
+        device.write(block * BIG_BLOCK, [b"old" * 1000])
+    for block in range(1, 101):
+        device.trim(block * BIG_BLOCK, BIG_BLOCK)
+    for block in range(1, 101, 3):
+        device.write(block * BIG_BLOCK + 9, [b"new" * 1000])
+    device.trim(150 * BIG_BLOCK + 5, 1)  # no whole big-block
+    device._puncher.close()
+    for block in range(1, 101):
+        found = device.read(block * BIG_BLOCK + 9, 3000)
+        assert found == (b"new" * 1000 if block % 3 == 1 else bytes(3000)) or not device._puncher.able
+    device.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "gavel-punch"]
 
 
 def test_open_device_leaves_nothing_open_when_it_fails(tmp_path: Path) -> None:
