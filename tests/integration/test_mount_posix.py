@@ -516,3 +516,19 @@ def test_every_request_that_the_kernel_sends_has_been_seen(served: Served) -> No
     }
     assert not unknown
     assert not {opcode for opcode, code in seen if code == errno.EIO}
+
+
+def test_only_root_is_told_of_trusted_attributes(here: Path) -> None:
+    path = here / "file"
+    path.touch()
+    os.setxattr(path, "trusted.secret", b"1")
+    os.setxattr(path, "user.open", b"1")
+    assert sorted(os.listxattr(path)) == ["trusted.secret", "user.open"]
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.seteuid(65534)
+        told = os.listxattr(fd)
+    finally:
+        os.seteuid(0)
+        os.close(fd)
+    assert told == ["user.open"]
