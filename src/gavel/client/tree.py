@@ -13,7 +13,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from gavel.client import files, operations, paths
 from gavel.client.paths import AnyPath, decode, encode, named
@@ -25,6 +25,15 @@ from gavel.filesystem.caller import Caller
 from gavel.keys.records import ROOT_OBJECT
 from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Buffer
+
+if TYPE_CHECKING:
+    from _typeshed import (
+        OpenBinaryMode,
+        OpenBinaryModeReading,
+        OpenBinaryModeUpdating,
+        OpenBinaryModeWriting,
+        OpenTextMode,
+    )
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,6 +86,34 @@ class ReadTree:
         with io.TextIOWrapper(io.BytesIO(self.read_bytes(path)), encoding, errors) as text:
             return text.read()
 
+    @overload
+    def open(
+        self,
+        path: AnyPath,
+        mode: OpenTextMode = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.TextIOWrapper: ...
+    @overload
+    def open(self, path: AnyPath, mode: OpenBinaryMode, buffering: Literal[0]) -> files.RawFile: ...
+    @overload
+    def open(self, path: AnyPath, mode: OpenBinaryModeUpdating, buffering: int = -1) -> io.BufferedRandom: ...
+    @overload
+    def open(self, path: AnyPath, mode: OpenBinaryModeWriting, buffering: int = -1) -> io.BufferedWriter: ...
+    @overload
+    def open(self, path: AnyPath, mode: OpenBinaryModeReading, buffering: int = -1) -> io.BufferedReader: ...
+    @overload
+    def open(
+        self,
+        path: AnyPath,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> files.AnyFile: ...
     def open(
         self,
         path: AnyPath,
@@ -88,17 +125,29 @@ class ReadTree:
     ) -> files.AnyFile:
         """A file object, as from the builtin open(): modes r, w, a, x with +, b, t; text is UTF-8 unless said.
 
-        Writing modes raise OSError EROFS here. The file stays what it was opened as, whatever happens to its name.
+        The file stays what it was opened as: it can be read and written after its name is gone. Data written is
+        in the filesystem once flushed, durable after sync(). Writing modes raise OSError EROFS on a past state.
         """
         wanted = files.parse_mode(mode, buffering, encoding, errors, newline)
+        raw = self._open_for_writing(path, wanted) if wanted.writing else self._open_for_reading(path, wanted)
+        file = files.wrap(raw, wanted, buffering, encoding, errors, newline)
         if wanted.writing:
-            raise named(read_only(), path)
+            self._opened(file)
+        return file
+
+    def _open_for_reading(self, path: AnyPath, mode: files.Mode) -> files.RawFile:
         try:
             runner, start, raw = self._place(encode(path))
             found = runner.read(operations.file_at, start, raw)
         except OSError as problem:
             raise named(problem, path) from None
-        return files.wrap(files.RawFile(runner, found.obj, path, wanted), wanted, buffering, encoding, errors, newline)
+        return files.RawFile(runner, found.obj, path, mode)
+
+    def _open_for_writing(self, path: AnyPath, mode: files.Mode) -> files.RawFile:
+        raise named(read_only(), path)
+
+    def _opened(self, file: files.AnyFile) -> None:
+        """Told of every file object opened for writing."""
 
     # -- directories
 
@@ -286,9 +335,6 @@ class Tree(ReadTree):
         """Make durable and return the tid; a transaction cannot before its commit."""
         raise ValueError("a transaction is synced by its commit; use fs.transaction(sync=True)")
 
-    def _opened(self, file: files.AnyFile) -> None:
-        """Told of every file object opened for writing."""
-
     # -- content
 
     @overload
@@ -317,30 +363,9 @@ class Tree(ReadTree):
         """write_bytes() of the encoded text."""
         return self.write_bytes(path, text.encode(encoding), sync)
 
-    def open(
-        self,
-        path: AnyPath,
-        mode: str = "r",
-        buffering: int = -1,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> files.AnyFile:
-        """A file object, as from the builtin open(): modes r, w, a, x with +, b, t; text is UTF-8 unless said.
-
-        The file stays what it was opened as: it can be read and written after its name is gone. Data written is
-        in the filesystem once flushed, durable after sync().
-        """
-        wanted = files.parse_mode(mode, buffering, encoding, errors, newline)
-        if not wanted.writing:
-            return super().open(path, mode, buffering, encoding, errors, newline)
-        found = self._write(
-            path, operations.open_file, self._caller, 0o666, wanted.create, wanted.exclusive, wanted.truncate
-        )
-        raw = files.RawFile(self._runner, found.obj, path, wanted)
-        file = files.wrap(raw, wanted, buffering, encoding, errors, newline)
-        self._opened(file)
-        return file
+    def _open_for_writing(self, path: AnyPath, mode: files.Mode) -> files.RawFile:
+        found = self._write(path, operations.open_file, self._caller, 0o666, mode.create, mode.exclusive, mode.truncate)
+        return files.RawFile(self._runner, found.obj, path, mode)
 
     def truncate(self, path: AnyPath, length: int) -> None:
         """Cut a file to `length` bytes, or extend it with a hole."""
