@@ -64,6 +64,7 @@ JOB_DIRTY_MAX: Final = 8 * MIB  # nodes that a job leaves waiting in memory befo
 RETENTION_POINTS_MAX: Final = 6000  # states below the horizon that are kept; their tids are one record
 RETENTION_SPAN_MAX: Final = 1000 * 365 * 86_400  # seconds; what a policy can say other than `forever`
 VICTIMS_MAX: Final = 256 * MIB  # bytes that one pass of reblock moves
+RECOVER_RECORDS: Final = 1_000_000  # records of old log frames that `gavel recover` holds; some 300 MB
 DEDUP_LATELY: Final = 16_384  # extents in which a write looks for the same content; some 4 MB
 DEDUP_SUMS: Final = 400_000  # extents that one pass of dedup remembers; some 100 MB
 

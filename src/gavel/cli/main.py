@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gavel.cli import changes, mounts, show, snapshots, volumes
+from gavel.cli import changes, mounts, recover, show, snapshots, volumes
 
 app = typer.Typer(
     name="gavel",
@@ -45,7 +45,7 @@ def _gavel(
     """
 
 
-for family in (volumes, mounts, changes, show):
+for family in (volumes, mounts, changes, show, recover):
     family.register(app)
 app.add_typer(snapshots.app, name="snapshot")
 
