@@ -2,9 +2,30 @@
 
 from unittest.mock import patch
 
+import pytest
+
+from gavel.errors import VolumeFull
 from gavel.filesystem import namespace, superblock
 from gavel.replica import replica
 from tests.crash.simulated import WHO, format_device, opened
+
+
+def test_a_commit_that_finds_no_room_makes_a_checkpoint_due_and_fits_after_it() -> None:
+    system = opened(format_device())
+    system.engine.write(superblock.make_root, WHO)
+    system.sync()
+    volume = system.engine.volume
+    system.engine.write(namespace.create, 1, b"file", 0o100644, WHO)
+    generation = volume._header.generation
+    with patch.object(volume, "append", side_effect=VolumeFull(0, 1)), pytest.raises(VolumeFull):
+        system.engine.flush()
+    system.shell.run(1)
+    assert volume._header.generation == generation + 1
+    with patch.object(volume, "append", side_effect=VolumeFull(0, 1)), pytest.raises(VolumeFull):
+        system.engine.flush()
+    system.shell.run(1)
+    assert volume._header.generation == generation + 1, "a further checkpoint would free nothing"
+    system.engine.flush()
 
 
 def test_many_dirty_nodes_make_a_checkpoint_due() -> None:
