@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from gavel.errors import BadRequest
-from gavel.filesystem import when
+from gavel.errors import BadRequest, HistoryPruned
+from gavel.filesystem import retention, when
 from gavel.keys import records
 from gavel.limits import NAME_MAX, NOTE_MAX
 from gavel.transaction.transaction import Transaction
@@ -35,12 +35,18 @@ _decode = msgspec.msgpack.Decoder(_Record).decode
 
 
 def create(tx: Transaction, name: str, tid: int, note: str = "") -> Snapshot:
-    """Name a tid. Raises BadRequest for a name that is taken or cannot be one, or a note that is too long."""
+    """Name a tid. Raises BadRequest for a name that is taken or cannot be one, or a note that is too long.
+
+    HistoryPruned for a state that is not kept any more.
+    """
     key = _key(tx, name)
     if len(note.encode("utf-8", "surrogatepass")) > NOTE_MAX:
         raise BadRequest(f"the note is longer than {NOTE_MAX} bytes; shorten it")
     if tx.get(key) is not None:
         raise BadRequest(f"there is a snapshot {name!r} already; choose another name or delete it first")
+    kept = retention.read(tx)
+    if not kept.readable(tid):
+        raise HistoryPruned(tid, kept.horizon)
     record = _Record(tid, tx.now, note.encode("utf-8", "replace").decode())
     tx.put(key, _encode(record))
     return Snapshot(name, record.tid, record.created, record.note)

@@ -38,6 +38,16 @@ def data_runs(keys: Sequence[bytes]) -> list[tuple[int, int]]:
     return runs
 
 
+def next_data_key(key: bytes) -> bytes:
+    """The first key at or above this one that can be a data record's; itself where it is one."""
+    pfs, rest = key[:2].ljust(2, b"\0"), key[2:]
+    if rest[:1] < _DATA:
+        return pfs + _DATA
+    if rest[:1] == _DATA:
+        return key
+    return (int.from_bytes(pfs, "big") + 1).to_bytes(2, "big") + _DATA if pfs != b"\xff\xff" else key
+
+
 def live_bytes(values: Sequence[bytes | None]) -> dict[int, int]:
     """What values of data records refer to: bytes by the first place of a big-block, in order of appearance."""
     found: dict[int, int] = {}

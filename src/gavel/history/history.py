@@ -16,11 +16,13 @@ replay applies it again. Reading raises Damaged where the volume's bytes do not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from itertools import chain
 
 from gavel.btree.addresses import addresses
 from gavel.btree.edit import Replaced
+from gavel.btree.evacuate import evacuate
 from gavel.btree.pool import Pool
 from gavel.btree.reach import reach
 from gavel.btree.tree import BTree
@@ -30,8 +32,13 @@ from gavel.history import roots
 from gavel.history.accounting import count_live
 from gavel.history.changes import changed_since, changes_between
 from gavel.history.check import problems
+from gavel.history.prune import needless
 from gavel.history.versions import Change, Counts, Step, Version
-from gavel.limits import NODE_CACHE_BYTES, SLICE_NODES
+from gavel.history.walk import walk
+from gavel.keys.records import is_data
+from gavel.limits import BIG_BLOCK, NODE_CACHE_BYTES, SLICE_NODES
+from gavel.media import layout
+from gavel.media.extents import reference
 from gavel.media.volume import Volume
 
 
@@ -41,7 +48,9 @@ class History:
     One thread owns it; iterators stay exact when transactions are applied between their steps.
     """
 
-    __slots__ = ("_broken", "_checkpointing", "_current", "_past", "_pool", "_volume", "get", "horizon", "last_tid")
+    __slots__ = (
+        "_broken", "_checkpointing", "_current", "_past", "_pool", "_volume", "get", "horizon", "kept", "last_tid",
+    )  # fmt: skip
 
     get: Callable[[bytes], bytes | None]
     """The current value of a key, None where there is none. Raises Damaged."""
@@ -54,6 +63,7 @@ class History:
         self._past = BTree(self._pool, start.past)
         self.last_tid = start.last_tid
         self.horizon = start.horizon
+        self.kept: Sequence[int] = ()  # tids below the horizon as of which all can be read
         self._checkpointing = False
         self._broken: Damaged | DeviceFailed | None = None
         self.get = self._current.get  # the most frequent call of all does without a layer
@@ -82,7 +92,7 @@ class History:
     def get_at(self, key: bytes, at: int) -> bytes | None:
         """The value of a key as of a tid; one that is not reached yet means now. Raises HistoryPruned."""
         if at < self.horizon:
-            raise HistoryPruned(at, self.horizon)
+            self._require(at)
         found = self._current.find(key)
         if found is not None and found[0] <= at:
             return found[1]
@@ -92,8 +102,7 @@ class History:
 
     def scan_at(self, lo: bytes, hi: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in [lo, hi) as of a tid, in key order, lazily. Raises HistoryPruned at once."""
-        if at < self.horizon:
-            raise HistoryPruned(at, self.horizon)
+        self._require(at)
         if at >= self.last_tid:
             at = self.last_tid  # what is applied while this runs stays unseen
         return self._scan_at(lo, hi, at)
@@ -101,6 +110,7 @@ class History:
     def _scan_at(self, lo: bytes, hi: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
         current = self._current
         while True:
+            self._require(at)  # a horizon that moves on is an edit as well
             edits = current.edits
             for item in self._merged_at(lo, hi, at):
                 yield item
@@ -137,6 +147,90 @@ class History:
             found.append(Version(key, live[0], None, live[1]))
         return found
 
+    # -- what is kept of it ------------------------------------------------------------------------------------
+
+    def set_horizon(self, horizon: int, kept: Sequence[int]) -> None:
+        """From now on only states at or above the horizon, and below it those as of the `kept` tids, can be read.
+
+        It never goes back. What nobody can see any more is dropped by prune().
+        """
+        self.horizon = max(self.horizon, horizon)
+        self.kept = tuple(kept)
+
+    def _require(self, at: int) -> None:
+        """Raise HistoryPruned unless the state as of a tid is kept."""
+        if at < self.horizon:
+            index = bisect_left(self.kept, at)
+            if index == len(self.kept) or self.kept[index] != at:
+                raise HistoryPruned(at, self.horizon)
+
+    def prune(self, cursor: bytes, limit: int) -> tuple[bytes | None, int]:
+        """Look at about `limit` closed versions from a cursor on (empty: from the beginning), drop the needless ones.
+
+        Returns where to go on (None at the end; cursors ascend), and how many were dropped. Not logged: it is
+        durable with the next checkpoint. Raises Damaged, DeviceFailed with nothing dropped.
+        """
+        found = needless(self._past, cursor, limit, self.horizon, self.kept)
+        if found.keys:
+            self._rewrite(self._past, found.keys, [0] * len(found.keys), [None] * len(found.keys))
+            for stored, value in zip(found.keys, found.values, strict=True):
+                extent = reference(value) if is_data(stored) else None
+                if extent is not None:
+                    self._volume.drop_live(*extent)
+        return found.after, len(found.keys)
+
+    # -- how it is kept ----------------------------------------------------------------------------------------
+
+    def walk(
+        self, cursor: bytes, *, data_only: bool = False, closed_only: bool = False
+    ) -> Iterator[tuple[Version, bytes]]:
+        """Every version from a cursor on (empty: from the beginning), each with the cursor of the next; see walk.py."""
+        return walk(self._current, self._past, cursor, data_only, closed_only)
+
+    def relocate(self, key: bytes, create_tid: int, delete_tid: int | None, old: bytes, new: bytes) -> bool:
+        """Let a version of a data record have another value that means the same, tids kept: no change to anybody.
+
+        False when there is no such version with the `old` value any more. Not logged: it is durable with the next
+        checkpoint, and what the old value refers to is not used anew before. Raises Damaged, DeviceFailed.
+        """
+        tree, stored = (self._current, key) if delete_tid is None else (self._past, closed.past_key(key, delete_tid))
+        if tree.find(stored) != (create_tid, old):
+            return False
+        self._rewrite(tree, [stored], [create_tid], [new])
+        for value, count in ((new, self._volume.add_live), (old, self._volume.drop_live)):
+            extent = reference(value)
+            if extent is not None:
+                count(*extent)
+        return True
+
+    def _rewrite(self, tree: BTree, keys: list[bytes], tids: list[int], values: list[bytes | None]) -> None:
+        """Edit a tree without a transaction: no bound goes beyond what the tree has seen."""
+        if self._broken is not None:
+            raise self._broken
+        reach(tree, keys)
+        try:
+            tree.merge(tree.bound, keys, tids, values, Replaced())
+        except (Damaged, DeviceFailed) as trouble:
+            self._broken = trouble
+            raise
+
+    def evacuate(self, blocks: Collection[int], cursor: bytes, count: int) -> tuple[bytes | None, int]:
+        """Have the nodes in these big-blocks written elsewhere by the next checkpoint, looking at about `count`.
+
+        From a cursor on (empty: from the beginning); returns where to go on, None at the end, and about how many
+        bytes that makes to write. Raises Damaged, DeviceFailed.
+        """
+        past = cursor[:1] == b"p"
+        size, after = evacuate(
+            self._past if past else self._current,
+            lambda address: layout.node_extent(address)[0] // BIG_BLOCK in blocks,
+            cursor[1:],
+            count,
+        )
+        if after is not None:
+            return (b"p" if past else b"c") + after, size
+        return None if past else b"p", size
+
     # -- what changed ------------------------------------------------------------------------------------------
 
     def changed(self, lo: bytes, hi: bytes, since: int) -> tuple[bytes, int] | None:
@@ -151,12 +245,19 @@ class History:
     def changes(self, t0: int, t1: int, lo: bytes = b"", hi: bytes = b"\xff" * 16) -> Iterator[Change]:
         """What changed in (t0, t1] to keys in [lo, hi): by key, and for one key by tid. Raises HistoryPruned.
 
-        Every change is told, also of what was undone within the interval. Subtrees that did not change since t0 are
+        Every change is told, also of what was undone within the interval; below the horizon, from a kept tid on, every
+        key that differs is told, but not each of its changes. Subtrees that did not change since t0 are
         not read. Exact whatever is applied meanwhile.
         """
-        if t0 < self.horizon:
-            raise HistoryPruned(t0, self.horizon)
-        return changes_between(self._current, self._past, t0, min(t1, self.last_tid), lo, hi)
+        self._require(t0)
+        return self._changes(t0, changes_between(self._current, self._past, t0, min(t1, self.last_tid), lo, hi))
+
+    def _changes(self, t0: int, found: Iterator[Change]) -> Iterator[Change]:
+        horizon = self.horizon
+        for change in found:
+            if self.horizon != horizon:
+                self._require(t0)
+            yield change
 
     # -- writing -----------------------------------------------------------------------------------------------
 
