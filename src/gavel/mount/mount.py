@@ -57,6 +57,11 @@ class Mount:
         self._attributes: Attributes | None = None
         self._keeper: asyncio.Task[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether the kernel has asked for something a moment ago."""
+        return self._session is not None and self._session.busy
+
     async def start(self) -> None:
         """Mount; returns when the mount answers. Raises attach.CannotMount, OSError."""
         loop, options = asyncio.get_running_loop(), self.options

@@ -194,6 +194,8 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
     try:
         await admin.start()
         await mount.start()
+        engine.jobs.busy = lambda: mount.busy
+        engine.cleanup.start()
         _stop_on_signals(mount.stop)
         places.announce(where, options.volume, options.directory)
         ready(

@@ -30,6 +30,7 @@ from gavel.media.device import Device
 from gavel.media.room import Space
 from gavel.media.volume import Volume
 from gavel.replica.replica import Replica
+from gavel.runtime.cleanup import Cleanup
 from gavel.runtime.jobs import Jobs
 from gavel.runtime.shells import LoopShell, Shell, ThreadShell
 from gavel.transaction.requests import Barrier, Checkpoint, Commit, Request
@@ -88,7 +89,9 @@ class Engine:
         if shell is None:
             shell = LoopShell(device, loop) if loop is not None else ThreadShell(device, self.turn)
         self._shell = shell
+        self.threaded = isinstance(shell, ThreadShell)  # who waits for it waits in a thread
         self.jobs = Jobs(self)
+        self.cleanup = Cleanup(self)
         self.present = self.cache.reader(0)  # reads the present whenever it is used; for reading only, its `now` is 0
         self._carry_out()
         if not read_only:
@@ -103,6 +106,10 @@ class Engine:
     def read_at(self, at: int, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation that only reads, as of `at`; raises HistoryPruned."""
         return op(self.cache.frozen(at, self.clock()), *args, **kwargs)
+
+    def look(self, at: int) -> Transaction:
+        """A transaction that only reads, as of `at`; what it reads raises HistoryPruned where that is gone."""
+        return self.cache.frozen(at, self.clock())
 
     def write(self, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation on the present and take in its writes as one atomic group; not durable yet.

@@ -112,7 +112,8 @@ class Jobs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._waiting: deque[Job[Any]] = deque()
-        self._armed = False
+        self._armed = 0  # number of the call that is awaited, 0 for none
+        self._calls = 0
         self._closed = False
         self.current: Job[Any] | None = None
         self.slice_ns = SLICE_NS
@@ -178,13 +179,18 @@ class Jobs:
     # -- slices ------------------------------------------------------------------------------------------------
 
     def _arm(self, seconds: float) -> None:
-        if not self._armed and not self._closed:
-            self._armed = True
-            self._engine.later(seconds, self._turn)
+        """Take the next turn after so long; at once, whatever was planned, when that is 0."""
+        if self._closed or (self._armed and seconds):
+            return
+        self._calls += 1
+        self._armed = call = self._calls
+        self._engine.later(seconds, lambda: self._turn(call))
 
-    def _turn(self) -> None:
+    def _turn(self, call: int) -> None:
         """A slice of the job under way, or of the next."""
-        self._armed = False
+        if call != self._armed:
+            return
+        self._armed = 0
         if self.current is None and self._waiting and not self._closed:
             self.current = self._waiting.popleft()
             if self.current.state is State.WAITING:
@@ -212,6 +218,8 @@ class Jobs:
             if job._budget_ns is not None and now - job._began_ns > job._budget_ns:
                 job.out_of_time = True
                 self._end(job, State.STOPPED)
+                return
+            if self._ahead(job) > 0:
                 return
             if job._asked is None:
                 self._step(job)
@@ -276,10 +284,13 @@ class Jobs:
             return RETRY_SECONDS
         engine = self._engine
         pause = BUSY_SECONDS if engine.waited_for or engine.cache.dirty or self.busy() else IDLE_SECONDS
-        if job._rate is not None and job.progress is not None:
-            ahead = job.progress.done / job._rate - (engine.clock() - job._began_ns) / 1e9
-            pause = max(pause, min(ahead, 1.0))
-        return pause
+        return max(pause, min(self._ahead(job), 1.0))
+
+    def _ahead(self, job: Job[Any]) -> float:
+        """How many seconds it is ahead of its rate."""
+        if job._rate is None or job.progress is None:
+            return 0.0
+        return job.progress.done / job._rate - (self._engine.clock() - job._began_ns) / 1e9
 
     def _end(self, job: Job[Any], state: State) -> None:
         job.state = state
