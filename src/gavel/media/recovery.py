@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 from crc32c import crc32c
 from xxhash import xxh3_128_digest
@@ -151,8 +152,11 @@ def read_map(device: Device, header: Header, cipher: Cipher | None = None) -> Bl
     return blockmap
 
 
-def parse_frame(buffer: bytes, at: int, offset: int, salt: int) -> Frame | None:
-    """The frame at `at` in the buffer, which lies at `offset` in the volume; None unless it verifies by itself."""
+def parse_frame(buffer: bytes, at: int, offset: int, salt: int, payloads: bool = True) -> Frame | None:
+    """The frame at `at` in the buffer, which lies at `offset` in the volume; None unless it verifies by itself.
+
+    Without `payloads` a data frame verifies by its head and the sum that stands there, whatever the file bytes are.
+    """
     if at + FRAME_SIZE > len(buffer):
         return None
     magic, kind, length, previous, sequence, synced, stamp, checkpoint = FRAME_HEAD.unpack_from(buffer, at)
@@ -166,7 +170,7 @@ def parse_frame(buffer: bytes, at: int, offset: int, salt: int) -> Frame | None:
     total = crc32c(body, crc32c(buffer[at : at + FRAME_HEAD.size]))
     if total != FRAME_SUM.unpack_from(buffer, at + FRAME_HEAD.size)[0]:
         return None
-    if kind == DATA and xxh3_128_digest(memoryview(buffer)[covered_end:end]) != body:
+    if payloads and kind == DATA and xxh3_128_digest(memoryview(buffer)[covered_end:end]) != body:
         return None
     return Frame(offset, kind, sequence, previous, synced, checkpoint, total, layout.frame_size(length), body)
 
@@ -191,7 +195,7 @@ class LogReader:
         """Frames up to the end of the log; raises Damaged where the end is proved not to be a torn tail."""
         header = self._header
         while True:
-            frame = self._next()
+            frame = self._next() or self._rotten_data()
             if frame is None:
                 break
             if frame.sequence == header.log_sequence and frame.sum != header.log_sum:
@@ -208,14 +212,36 @@ class LogReader:
             yield frame
         self._judge_end()
 
-    def _next(self) -> Frame | None:
+    def _rotten_data(self) -> Frame | None:
+        """The next frame, if it is a data frame whose file bytes alone are damaged; None where the log may end here.
+
+        They have rotted, and only they are lost, if a frame further on says that this one was durable. Else the
+        bytes never came to the medium before a crash: this is the torn tail of the log.
+        """
+        suspect = self._next(payloads=False)
+        if suspect is None or suspect.kind != DATA:
+            return None
+        ahead = copy(self)
+        ahead.visited = []
+        frame: Frame | None = suspect
+        while frame is not None:
+            ahead.sequence, ahead.sum = frame.sequence, frame.sum
+            ahead.offset += frame.size
+            if frame.synced >= suspect.sequence:
+                return suspect
+            if frame.kind == LINK:
+                ahead._follow(frame)
+            frame = ahead._next(payloads=False)
+        return None
+
+    def _next(self, payloads: bool = True) -> Frame | None:
         limit = (self.offset // BIG_BLOCK + 1) * BIG_BLOCK
         at = self.offset - self._buffer_at
         end = self._buffer_at + len(self._buffer)
         if not 0 <= at <= len(self._buffer) or (at + _WINDOW > len(self._buffer) and end < limit):
             self._buffer = self._device.read(self.offset, min(2 * _WINDOW, limit - self.offset))
             self._buffer_at, at = self.offset, 0
-        frame = parse_frame(self._buffer, at, self.offset, self._header.salt)
+        frame = parse_frame(self._buffer, at, self.offset, self._header.salt, payloads)
         if frame is None or frame.sequence != self.sequence + 1:
             return None
         if frame.previous != self.sum and frame.sequence != self._header.log_sequence:

@@ -37,16 +37,32 @@ def test_rot_in_a_frame_that_was_synced_is_damage() -> None:
         reopen(device)
 
 
-def test_rot_in_file_data_that_was_synced_is_damage() -> None:
+def test_rot_in_file_data_that_was_synced_costs_that_data_alone() -> None:
     device = make()
     volume, _ = reopen(device)
     place = volume.append_data(b"x" * 4096)
+    volume.append(1, b"refers to it")
     sync(volume, device)
+    other = volume.append_data(b"y" * 4096)
     volume.append(1, b"later")
     volume.flush()
     device.rot(place + 1000)
-    with pytest.raises(Damaged):
-        reopen(device)
+    again, found = reopen(device)
+    assert [body for _, _, body in found] == [b"refers to it", b"later"]
+    assert again.read(place, 4096) != b"x" * 4096, "what its record's sum will tell"
+    assert again.read(other, 4096) == b"y" * 4096
+
+
+def test_file_data_that_was_never_synced_may_be_torn_and_ends_the_log() -> None:
+    device = make()
+    volume, _ = reopen(device)
+    volume.append(1, b"synced")
+    sync(volume, device)
+    place = volume.append_data(b"x" * 4096)
+    volume.append(1, b"refers to it")
+    volume.flush()
+    device.rot(place + 1000)
+    assert bodies(device) == [b"synced"]
 
 
 def test_a_frame_that_was_never_synced_may_be_missing() -> None:
