@@ -8,9 +8,15 @@ from random import Random
 import pytest
 
 from gavel.errors import GavelError, WrongKey
+from gavel.filesystem import superblock
+from gavel.limits import VOLUME_MIN
 from gavel.media.cipher import FORMAT_ENTROPY, LOCK_ENTROPY, SEED_SIZE, Cipher, KeyFile, make_lock
 from gavel.media.volume import Volume
+from gavel.runtime.engine import Engine
 from gavel.sim.device import SimDevice
+from gavel.sim.shell import SimShell
+from tests.crash import test_engine
+from tests.crash.simulated import WHO, System
 from tests.crash.test_media import SEEDS, SIZE, cut_everywhere, run
 from tests.crash.toy import Toy, Workload, judge
 
@@ -133,3 +139,22 @@ def test_a_planted_reuse_of_nonces_is_caught(
     plant(monkeypatch)
     with pytest.raises((AssertionError, GavelError)):
         live_and_die(60, monkeypatch)
+
+
+def test_the_engine_on_an_encrypted_volume_survives_cuts_like_on_one_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    def engine(device: SimDevice) -> System:
+        shell = SimShell(device)
+        return System(device, shell, Engine(device, shell=shell, clock=shell.clock, key=KEYS[0]))
+
+    device = SimDevice(VOLUME_MIN, 5)
+    entropy = bytes(range(FORMAT_ENTROPY))
+    Volume.format(device, identity=bytes(16), salt=77, label="", created_tid=1 << 40, key=KEYS[0], entropy=entropy)
+    system = engine(device)
+    system.engine.write(superblock.make_root, WHO)
+    system.sync()
+    monkeypatch.setattr(test_engine, "opened", engine)
+    random = Random(5)
+    ledger = test_engine.Ledger(system, random, every=1)
+    test_engine.work(system, random, ledger)
+    ledger.cuts = ledger.cuts[:: max(1, len(ledger.cuts) // 30)]
+    test_engine.check(ledger)

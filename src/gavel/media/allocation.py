@@ -107,7 +107,7 @@ class Allocation:
             return
         live = sum(self._map.live[blocks.start : blocks.stop])
         left = self._map.free - self._map.kinds[blocks.start : blocks.stop].count(FREE) - self._log.keep_append
-        if live > left * BIG_BLOCK:
+        if left < 1 or live > left * BIG_BLOCK:
             raise VolumeFull(max(0, left) * BIG_BLOCK, live)
         self._members.leave(blocks)
         if self._log.block in blocks:

@@ -181,6 +181,14 @@ def test_include_takes_exclude_back() -> None:
         volume.drop(0, lambda device: None)
 
 
+def test_nothing_is_excluded_when_the_rest_could_not_even_go_on() -> None:
+    volume = opened(make(FIRST * BIG_BLOCK))
+    with pytest.raises(VolumeFull):
+        volume.exclude(range(4, FIRST))
+    assert not volume._map.leaving and volume._map.free == FIRST - 3
+    volume.exclude(range(6, FIRST))
+
+
 def test_open_streams_leave_an_excluded_range() -> None:
     volume = opened(make(FIRST * BIG_BLOCK))
     span = volume._device
