@@ -99,7 +99,8 @@ def size_of(node: Node) -> int:
     """A node's size, counted afresh from its content."""
     if node.level:
         return sum(map(len, node.keys)) + CHILD_OVERHEAD * len(node.values)
-    return sum(leaf_sizes(node))
+    keys, values = node.keys, node.values
+    return sum(map(len, keys)) + sum(map(len, values)) + RECORD_OVERHEAD * len(keys)
 
 
 def separator(left: bytes, right: bytes) -> bytes:

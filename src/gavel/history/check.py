@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from operator import ge
+from struct import unpack
+from typing import NamedTuple
 
 from gavel.btree.checker import check_tree
 from gavel.btree.tree import BTree
 from gavel.errors import Damaged
-from gavel.history.past import TID_SIZE, split_key
+from gavel.history.past import TID_SIZE
 
 
 def problems(current: BTree, past: BTree, last_tid: Callable[[], int], deep: bool) -> Iterator[str]:
@@ -20,10 +24,22 @@ def problems(current: BTree, past: BTree, last_tid: Callable[[], int], deep: boo
         return
     try:
         yield from young(current, past, last_tid)
-        yield from closed_in_order(past)
-        yield from live_after_past(current, past)
+        yield from _of_the_past(current, past)
     except Damaged as damage:
         yield str(damage)
+
+
+def _of_the_past(current: BTree, past: BTree) -> Iterator[str]:
+    live, before = Live(current), None
+    for leaf in closed_versions(past):
+        if isinstance(leaf, str):
+            yield leaf
+            continue
+        yield from lasted(leaf)
+        yield from in_order(leaf, before)
+        yield from live_after_past(leaf, live)
+        before = leaf if leaf.keys else before
+        yield ""
 
 
 def young(current: BTree, past: BTree, last_tid: Callable[[], int]) -> Iterator[str]:
@@ -33,32 +49,66 @@ def young(current: BTree, past: BTree, last_tid: Callable[[], int]) -> Iterator[
             yield f"{name}: something is younger (0x{tree.bound:016x}) than the last tid 0x{last_tid():016x}"
 
 
-def closed_in_order(past: BTree) -> Iterator[str]:
-    """A closed version lasted, and began when the one before it had ended."""
-    last_key, last_deleted = b"", 0
+class Closed(NamedTuple):
+    """A leaf of the past taken apart: the versions of these keys were true from `created` to `deleted`."""
+
+    keys: list[bytes]
+    created: list[int]
+    deleted: tuple[int, ...]
+
+
+def closed_versions(past: BTree) -> Iterator[Closed | str]:
+    """Every leaf of the past; a sentence for each key in it that cannot be one of a closed version."""
     for keys, tids, _ in past.slices():
-        for stored, created in zip(keys, tids, strict=True):
-            if len(stored) <= TID_SIZE:
-                yield f"past: {stored.hex()} is no key of a closed version"
-                continue
-            key, deleted = split_key(stored)
+        if min(map(len, keys)) <= TID_SIZE:
+            yield from (f"past: {key.hex()} is no key of a closed version" for key in keys if len(key) <= TID_SIZE)
+            tids = [tid for key, tid in zip(keys, tids, strict=True) if len(key) > TID_SIZE]
+            keys = [key for key in keys if len(key) > TID_SIZE]
+        deleted = unpack(f">{len(keys)}Q", b"".join([key[-TID_SIZE:] for key in keys]))
+        yield Closed([key[:-TID_SIZE] for key in keys], tids, deleted)
+
+
+def lasted(leaf: Closed) -> Iterator[str]:
+    """A closed version lasted."""
+    if any(map(ge, leaf.created, leaf.deleted)):
+        for key, created, deleted in zip(*leaf, strict=True):
             if created >= deleted:
                 yield f"past: {key.hex()} was true from 0x{created:016x} to 0x{deleted:016x}"
-            if key == last_key and created < last_deleted:
-                yield f"past: versions of {key.hex()} overlap at 0x{created:016x}"
-            last_key, last_deleted = key, deleted
-        yield ""
 
 
-def live_after_past(current: BTree, past: BTree) -> Iterator[str]:
+def in_order(leaf: Closed, before: Closed | None) -> Iterator[str]:
+    """A closed version began when the one before it had ended."""
+    keys, created, deleted = leaf
+    last_key, last_deleted = (before.keys[-1], before.deleted[-1]) if before is not None else (b"", 0)
+    for key, began, ended in zip(keys, created, deleted, strict=True):
+        if key == last_key and began < last_deleted:
+            yield f"past: versions of {key.hex()} overlap at 0x{began:016x}"
+        last_key, last_deleted = key, ended
+
+
+class Live:
+    """The live versions of keys that are asked for in ascending order: a descent for each leaf, not for each key."""
+
+    def __init__(self, current: BTree) -> None:
+        self._current = current
+        self._edits = -1
+        self._keys: list[bytes] = []
+        self._tids: list[int] = []
+
+    def created(self, key: bytes) -> int | None:
+        """When the live version of a key began; None where there is none."""
+        keys = self._keys
+        if not keys or key > keys[-1] or self._edits != self._current.edits:
+            self._edits = self._current.edits
+            keys, self._tids, _ = next(self._current.slices(key), ([], [], []))
+            self._keys = keys
+        at = bisect_left(keys, key)
+        return self._tids[at] if at < len(keys) and keys[at] == key else None
+
+
+def live_after_past(leaf: Closed, live: Live) -> Iterator[str]:
     """The live version of a key began when its last closed one had ended, or later."""
-    for keys, _, _ in past.slices():
-        newest: dict[bytes, int] = {}
-        for stored in keys:
-            key, deleted = split_key(stored)
-            newest[key] = deleted
-        for key, deleted in newest.items():
-            live = current.find(key)
-            if live is not None and live[0] < deleted:
-                yield f"{key.hex()} is live since 0x{live[0]:016x} and was closed at 0x{deleted:016x}"
-        yield ""
+    for key, deleted in dict(zip(leaf.keys, leaf.deleted, strict=True)).items():
+        created = live.created(key)
+        if created is not None and created < deleted:
+            yield f"{key.hex()} is live since 0x{created:016x} and was closed at 0x{deleted:016x}"
