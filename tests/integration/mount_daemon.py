@@ -94,6 +94,7 @@ async def serve(directory: str, path: str, mode: str) -> None:
     from gavel.mount.mount import Mount, Options
     from gavel.runtime.engine import Engine
     from gavel.runtime.file_device import FileDevice
+    from gavel.runtime.moments import tid_named
 
     loop = asyncio.get_running_loop()
     fresh = not Path(path).exists()  # noqa: ASYNC240  # nothing is served yet
@@ -108,7 +109,12 @@ async def serve(directory: str, path: str, mode: str) -> None:
     _count(mounting, seen)
     at = int(mode) if mode.isdigit() else None
     options = Options(
-        source=path, read_only=mode == "ro", at=at, beginning=engine.history.created_tid, socket="/s", volume=path
+        source=path,
+        read_only=mode == "ro",
+        at=at,
+        moment=lambda text: tid_named(engine, text),
+        socket="/s",
+        volume=path,
     )
     mount = Mount(engine, directory, options)
     await mount.start()

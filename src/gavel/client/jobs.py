@@ -13,11 +13,10 @@ from gavel.client import paths
 from gavel.client.operations import has_name
 from gavel.client.results import Change, Info, Progress
 from gavel.client.states import Present
-from gavel.client.zone import local_zone
 from gavel.errors import BadRequest, BadWhen, Damaged, DeviceFailed
 from gavel.filesystem import check as checks
 from gavel.filesystem import diff as differences
-from gavel.filesystem import file_history, restore, snapshots, when
+from gavel.filesystem import file_history, restore, snapshots
 from gavel.filesystem import log as logs
 from gavel.filesystem import undo as undos
 from gavel.filesystem.check import Problem
@@ -34,6 +33,7 @@ from gavel.limits import SLICE_RECORDS
 from gavel.media import extents
 from gavel.media.extents import Extent
 from gavel.runtime.engine import Engine
+from gavel.runtime.moments import tid_named
 from gavel.transaction.transaction import Transaction
 
 S = TypeVar("S")
@@ -59,24 +59,10 @@ class Undone(NamedTuple):
 
 def tid_of(engine: Engine, moment: When) -> int:
     """The tid that a WHEN stands for, everything done so far included in the present; raises BadWhen."""
+    if isinstance(moment, int) and moment < 0:
+        raise BadWhen(str(moment), "is no tid: they are above zero")
     with engine.turn:
-        last = engine.replica.last_tid if engine.volume.read_only else engine.flush()
-        text = tids.text(moment) if isinstance(moment, int) else moment
-        if isinstance(moment, int) and moment < 0:
-            raise BadWhen(str(moment), "is no tid: they are above zero")
-
-        def named(tx: Transaction, name: str) -> int | None:
-            found = snapshots.find(tx, name)
-            return None if found is None else found.tid
-
-        return when.parse(
-            text,
-            engine.clock(),
-            local_zone(),
-            lambda name: engine.read(named, name),
-            engine.history.created_tid,
-            last,
-        )
+        return tid_named(engine, tids.text(moment) if isinstance(moment, int) else moment)
 
 
 def info(engine: Engine) -> Generator[Progress, None, Info]:

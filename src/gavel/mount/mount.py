@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import os
 import select
-from datetime import UTC, tzinfo
+from collections.abc import Callable
 from typing import NamedTuple
 
-from gavel.errors import GavelError
+from gavel.errors import BadWhen, GavelError
 from gavel.limits import HAND_OVER_SECONDS, READ_AHEAD
 from gavel.mount import abi, attach, mounted
 from gavel.mount.attributes import Attributes
@@ -29,14 +29,18 @@ from gavel.mount.table import handlers
 STOP_SECONDS = 5.0  # how long users of a mount that is taken away get to finish
 
 
+def no_moment(text: str) -> int:
+    """For a mount on which no past can be named."""
+    raise BadWhen(text, "means nothing on this mount")
+
+
 class Options(NamedTuple):
     """How to mount. `socket` and `volume` are what the xattrs gavel.socket and gavel.volume say."""
 
     source: str = "gavel"  # shown in /proc/mounts
     read_only: bool = False
     at: int | None = None  # the whole mount as of this tid
-    beginning: int = 0  # the tid the volume was made at: no WHEN is before it
-    zone: tzinfo = UTC  # what WHENs without one are in
+    moment: Callable[[str], int] = no_moment  # the tid that a WHEN stands for; raises BadWhen
     socket: str = ""
     volume: str = ""
     allow_other: bool = True
@@ -67,7 +71,7 @@ class Mount:
         loop, options = asyncio.get_running_loop(), self.options
         read_only = options.read_only or options.at is not None
         fd = await loop.run_in_executor(None, self._attach, read_only)
-        nodes = Nodes(self._engine, options.at, options.zone, self.directory, options.beginning)
+        nodes = Nodes(self._engine, options.at, self.directory, options.moment)
         reaper = Reaper(self._engine, loop)
         virtual = {b"gavel.socket": os.fsencode(options.socket), b"gavel.volume": os.fsencode(options.volume)}
         attributes = Attributes(nodes, virtual, reaper.orphans)

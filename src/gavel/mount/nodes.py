@@ -8,7 +8,6 @@ included.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import tzinfo
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from gavel.errors import ReadOnly
@@ -58,15 +57,14 @@ class EngineLike(Protocol):
 class Nodes:
     """The nodes of one mount. With `at` the whole mount shows that past state."""
 
-    def __init__(self, engine: EngineLike, at: int | None, zone: tzinfo, directory: str, beginning: int) -> None:
+    def __init__(self, engine: EngineLike, at: int | None, directory: str, moment: Callable[[str], int]) -> None:
         self.engine = engine
         self.views = Views()
         self.at = at
         # What node ids that are object ids are read from: it need not be made anew for each request.
         self.present = engine.present if at is None else engine.read_at(at, _itself)
-        self.zone = zone
         self.directory = directory
-        self.beginning = beginning
+        self.moment = moment
 
     def read(self, node: int, op: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation that only reads on the object of a node, in the node's state; raises as Views."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 from gavel.errors import BadWhen
-from gavel.filesystem import directory, path, snapshots, when
+from gavel.filesystem import directory, path
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.inode import Inode
 from gavel.mount.nodes import BRIEFLY, FOREVER, Nodes, entry
@@ -55,13 +54,7 @@ class PastNames:
 
     def _moment(self, text: str) -> tuple[int, int]:
         """The tid, and for how many seconds the text will go on to mean it."""
-        last = self._nodes.engine.flush()  # what was written before the question belongs to the past asked for
-
-        def snapshot(name: str) -> int | None:
-            found = self._nodes.engine.read(snapshots.find, name)
-            return None if found is None else found.tid
-
-        at = when.parse(text, time.time_ns(), self._nodes.zone, snapshot, self._nodes.beginning, last)
+        at = self._nodes.moment(text)
         return at, FOREVER if text[0].isdigit() else BRIEFLY
 
     def _present(self, parent: int, name: bytes, base: bytes, obj: int) -> Reply:

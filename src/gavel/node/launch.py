@@ -166,11 +166,11 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
     from gavel.client import jobs
     from gavel.client.fs import Fs
     from gavel.client.volumes import caller
-    from gavel.client.zone import local_zone
     from gavel.mount.mount import Mount
     from gavel.mount.mount import Options as MountOptions
     from gavel.node.admin import AdminServer
     from gavel.node.service import Service
+    from gavel.runtime.moments import tid_named
 
     where = places.place(os.getpid())
     at = None if options.as_of is None else jobs.tid_of(engine, options.as_of)
@@ -182,8 +182,7 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
             source=options.volume,
             read_only=engine.volume.read_only,
             at=at,
-            beginning=engine.history.created_tid,
-            zone=local_zone(),
+            moment=lambda text: tid_named(engine, text),
             socket=str(where.socket),
             volume=options.volume,
             allow_other=options.allow_other or os.geteuid() == 0,

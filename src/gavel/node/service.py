@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from gavel.client.fs import Fs
 from gavel.client.results import Progress
-from gavel.client.zone import local_zone
 from gavel.errors import BadRequest
 from gavel.filesystem import when
 from gavel.filesystem.diff import Difference, State
@@ -25,6 +24,7 @@ from gavel.filesystem.snapshots import Snapshot
 from gavel.keys import tid as tids
 from gavel.node.lines import text_diff
 from gavel.node.protocol import Json
+from gavel.runtime.moments import local_zone
 
 
 class Item(NamedTuple):

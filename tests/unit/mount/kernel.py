@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 from gavel.mount import abi
@@ -14,6 +13,7 @@ from gavel.mount.nodes import Nodes
 from gavel.mount.reaper import Reaper
 from gavel.mount.session import Reply
 from gavel.mount.table import handlers
+from gavel.runtime.moments import tid_named
 from tests.crash.simulated import System, fresh
 
 CAPABILITY = b"security.capability"
@@ -44,7 +44,7 @@ class Kernel:
         self.system = system or fresh()
         engine: Any = self.system.engine
         self.loop = Loop()
-        self.nodes = Nodes(engine, at, UTC, "/mnt", engine.history.created_tid)
+        self.nodes = Nodes(engine, at, "/mnt", lambda text: tid_named(engine, text))
         self.reaper = Reaper(engine, self.loop)  # type: ignore[arg-type]
         self.later: list[tuple[int, bytes | int]] = []
         self.attributes = Attributes(self.nodes, {b"gavel.socket": b"/s"}, self.reaper.orphans)
