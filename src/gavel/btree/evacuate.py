@@ -36,9 +36,6 @@ def evacuate(tree: BTree, unwanted: Callable[[int], bool], start: bytes, count: 
     if last < len(parent.values):
         after = parent.keys[last - 1]
     leaves = [at for at in range(first, last) if _is(parent.values[at], unwanted)]
-    for at in leaves:
-        if parent.values[at].keys is None:
-            tree.pool.load(parent.values[at])
     if leaves or any(_is(above, unwanted) for above, _ in path):
         return _own_path(tree, [at for _, at in path[:-1]], leaves), after
     return 0, after
