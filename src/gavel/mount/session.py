@@ -21,7 +21,6 @@ from typing import NamedTuple
 from gavel.limits import FUSE_REQUEST_MAX
 from gavel.mount import abi
 from gavel.mount.failures import errno_of
-from gavel.mount.waiting import LONGEST_NS, WINDOW, Waiting
 from gavel.transaction.view import Buffer
 
 log = logging.getLogger("gavel.mount")
@@ -31,6 +30,9 @@ Reply = bytes | int | list[Buffer] | None  # payload, errno, payload in pieces, 
 Handler = Callable[[Header, memoryview], Reply]
 
 TURN_NS = 5_000_000  # how long one turn may answer requests before timers and other callbacks get theirs
+LOOK_NS = 100_000  # how long after a request to look for the next one before sleeping
+AWAY_NS = 30_000  # giving way for longer than this means that somebody else needs the processor
+CROWDED_NS = 300_000_000  # how long then not to look any more
 _PIECES_MAX = 1000  # IOV_MAX less the header
 _NOT_YET = frozenset({errno.EINTR, errno.ENOENT})  # reading: the request was withdrawn; look for the next
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
@@ -74,7 +76,6 @@ class Session:
         self.fd = fd
         self.ready: asyncio.Future[Agreed] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
-        self.waiting = Waiting(len(os.sched_getaffinity(0)) > 1)
         self._loop = loop
         self._handlers = list(handlers)
         self._handlers[abi.INIT] = self._init
@@ -82,8 +83,8 @@ class Session:
         self._buffers = (self._buffer,)
         self._view = memoryview(self._buffer)
         self._again = False
-        self._count = self._intervals = 0
         self._last = 0
+        self._crowded = 0 if len(os.sched_getaffinity(0)) > 1 else 1 << 63  # until when looking is in the way
 
     @property
     def busy(self) -> bool:
@@ -109,31 +110,31 @@ class Session:
             self.closed.set_result(None)
 
     def _turn(self) -> None:
-        """Answer what waits, and what comes while it is worth to look for it (see waiting.py); at most for TURN_NS."""
+        """Answer what waits, and what comes within LOOK_NS of the last one; at most for TURN_NS.
+
+        A program that waits for a reply usually sends its next request some microseconds after it. Asleep, both sides
+        pay for a wake-up then, and with idle processors (virtual ones above all) that costs more than everything else
+        together. So the next request is looked for, until giving way shows that others can use the processor.
+        """
         self._again = False
-        fd, buffers, read, clock = self.fd, self._buffers, os.readv, time.monotonic_ns
-        give_way, answer, look = os.sched_yield, self._answer, self.waiting.look_ns
+        buffers, read, clock, answer = self._buffers, os.readv, time.monotonic_ns, self._answer
+        fd = self.fd
         now = clock()
         end = now + TURN_NS
-        give_up = now + look
+        give_up = 0
         while True:
             try:
                 length = read(fd, buffers)
             except BlockingIOError:
-                if clock() >= give_up:
+                if not give_up or not self._look_on(give_up):
                     return
-                give_way()
                 continue
             except OSError as error:
                 if error.errno in _NOT_YET:
                     continue
                 self._broken(error)
                 return
-            now = clock()
-            interval = now - self._last
-            self._last = now
-            self._intervals += interval if interval < LONGEST_NS else LONGEST_NS
-            self._count += 1
+            self._last = now = clock()
             answer(length)
             if self.fd < 0:
                 return
@@ -142,11 +143,18 @@ class Session:
                 self._again = True
                 self._loop.call_soon(self._resume)
                 return
-            if self._count >= WINDOW:
-                self.waiting.window(self._intervals)
-                self._count = self._intervals = 0
-                look = self.waiting.look_ns
-            give_up = clock() + look if look else 0
+            give_up = now + LOOK_NS if now > self._crowded else 0
+
+    def _look_on(self, give_up: int) -> bool:
+        """Give way, and tell whether to look once more."""
+        before = time.monotonic_ns()
+        if before >= give_up:
+            return False
+        os.sched_yield()
+        if time.monotonic_ns() - before > AWAY_NS:
+            self._crowded = before + CROWDED_NS
+            return False
+        return True
 
     def _resume(self) -> None:
         if self._again and self.fd >= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from gavel.runtime.engine import Engine
 
 log = logging.getLogger("gavel.node")
+
+GC_THRESHOLDS = (20_000, 20, 50)  # Python's own are 700, 10, 10
 
 
 class Options(NamedTuple):
@@ -145,6 +148,16 @@ def _run(options: Options, ready: Callable[[Json], None]) -> None:
         runner.run(_serve(options, ready))
 
 
+def _collect_rarely() -> None:
+    """Spare requests most of the search for cycles, which they leave behind as good as never.
+
+    What is there by now stays for ever; what comes are mostly nodes of trees, long lists that a search goes through.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 async def _serve(options: Options, ready: Callable[[Json], None]) -> None:
     """Open the volume, mount it, and see to it that everything is durable and let go of in the end."""
     from gavel.client.volumes import open_engine
@@ -197,6 +210,7 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
         engine.cleanup.start()
         _stop_on_signals(mount.stop)
         places.announce(where, options.volume, options.directory)
+        _collect_rarely()
         ready(
             {
                 "volume": options.volume,
