@@ -260,7 +260,7 @@ def check(present: Present, deep: bool) -> Generator[Progress, None, list[Proble
             problems.append(found)
         yield Progress(min(done, total), total, "filesystem")
     if deep:
-        for count, broken in enumerate(_in_turns(engine, _past_data(engine, tx, at)), 1):
+        for count, broken in enumerate(_in_turns(engine, _past_data(engine, tx)), 1):
             if broken is not None:
                 problems.append(broken)
             if count % SLICE_RECORDS == 0:
@@ -291,19 +291,17 @@ def _in_turns(engine: Engine, source: Iterator[T]) -> Iterator[T]:
         yield item
 
 
-def _past_data(engine: Engine, tx: Transaction, at: int) -> Iterator[Problem | None]:
-    """Read the file data that only the past refers to; what does not verify."""
-    history = engine.history
+def _past_data(engine: Engine, tx: Transaction) -> Iterator[Problem | None]:
+    """Read the file data that the past refers to, also below the horizon; what does not verify."""
     last: Extent | None = None
-    for change in history.changes(history.horizon, at, *records.all_in(tx.pfs, records.DATA)):
-        if change.old is None:
-            continue
+    for version, _ in engine.history.walk(b"", data_only=True, closed_only=True):
         try:
-            extent = extents.decode(change.old).extent
+            extent = extents.decode(version.value).extent
             if extent is not None and extent != last:
                 last = extent
                 tx.load(extent)
             yield None
         except (Damaged, DeviceFailed) as damage:
-            obj = records.parse(change.key).object
-            yield Problem("past_data_verifies", obj, f"object {obj} before {tids.text(change.tid)}", str(damage))
+            obj = records.parse(version.key).object
+            until = tids.text(version.delete_tid or 0)
+            yield Problem("past_data_verifies", obj, f"object {obj} before {until}", str(damage))
