@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from gavel.btree.node import Node
 from gavel.history.past import TID_SIZE
 from gavel.keys import records
 from gavel.keys.ranges import RangeSet
@@ -61,16 +62,23 @@ class Layers:
             return b"", b"", False
         return first[0], last[-1] + b"\0", is_past(first[0])
 
-    def _edge(self, address: int, at: int) -> list[bytes]:
+    def _edge(self, address: int, at: int, level: int = -1) -> list[bytes]:
         """The keys of the outermost leaf on one side that can be reached."""
-        node = self._remains.node(address)
+        node = self._node(address, level)
         if node is None or not node.level:
             return node.keys if node is not None else []
         for child in node.values if at == 0 else reversed(node.values):
-            found = self._edge(child.address, at)
+            found = self._edge(child.address, at, node.level - 1)
             if found:
                 return found
         return []
+
+    def _node(self, address: int, level: int) -> Node | None:
+        """A node of that level (-1: any), so that no walk can run in circles."""
+        found = self._remains.nodes.get(address)
+        if found is None or (level >= 0 and found.level != level):
+            return None
+        return self._remains.node(address)
 
     def _layered(self, root: int, tops: list[tuple[Found, bytes, bytes]], lost: RangeSet) -> list[Piece]:
         open_ = RangeSet([(b"", END)])
@@ -85,17 +93,18 @@ class Layers:
         return pieces
 
     def _walk(self, address: int, lo: bytes, hi: bytes, open_: RangeSet, pieces: list[Piece], lost: RangeSet) -> None:
-        stack = [(address, lo, hi)]
+        stack = [(address, lo, hi, -1)]
         while stack:
-            address, lo, hi = stack.pop()
+            address, lo, hi, level = stack.pop()
             if not open_.overlaps(lo, hi):
                 continue
-            node = self._remains.node(address)
+            node = self._node(address, level)
             if node is None:
                 lost.add(lo, hi)
             elif node.level:
                 edges = [lo, *(min(max(key, lo), hi) for key in node.keys), hi]
-                below = [(child.address, a, b) for child, a, b in zip(node.values, edges[:-1], edges[1:], strict=True)]
+                down = zip(node.values, edges[:-1], edges[1:], strict=True)
+                below = [(child.address, a, b, node.level - 1) for child, a, b in down]
                 stack += reversed(below)
             else:
                 parts = [(max(a, lo), min(b, hi)) for a, b in open_ if a < hi and lo < b]

@@ -240,6 +240,42 @@ def test_a_volume_that_lies_in_a_file_is_not_taken_for_this_one() -> None:
     assert contents(salvaged(system.device)) == (expected, {})
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_rot_everywhere_raises_nothing_and_makes_nothing_up(seed: int) -> None:
+    random = Random(seed)
+    system = grown(seed, 20)
+    system.checkpoint()
+    states = [regular(state(system.engine))]
+    used = [block for block, kind in enumerate(system.engine.volume._map.kinds) if kind]
+    for _ in range(random.choice([5, 50, 500])):
+        system.device.rot(random.choice(used) * BIG_BLOCK + int(2 ** random.uniform(0, 20)))
+    wipe_headers(system.device)
+    salvage = salvaged(system.device, salt=system.engine.volume._header.salt)
+    whole, _ = contents(salvage)
+    list(salvage.states())
+    if salvage.certain:
+        assert all(states[0].get(path) == content for path, content in whole.items())
+
+
+def test_a_node_that_leads_to_itself_ends_no_walk() -> None:
+    from gavel.btree.node import Node, encode
+
+    system = grown(1, 10)
+    system.checkpoint()
+    expected = regular(state(system.engine))
+    block = system.engine.volume._nodes.block
+    offset = block * BIG_BLOCK + (1 << 20)
+    own = Node(3)
+    own.address = layout.node_address(offset, 128)
+    payload = encode(Node(3).fill([b"k"], [1, 1], [own, own], 0))
+    salt = system.engine.volume._header.salt
+    sealed = layout.seal(layout.NODE_MAGIC, len(payload), salt ^ offset, 1000, payload)
+    system.device.write(offset, [sealed.ljust(128, b"\0")])
+    wipe_headers(system.device)
+    whole, partial = contents(salvaged(system.device))
+    assert {**whole, **partial} == expected
+
+
 def test_keys_of_closed_versions_are_told_from_keys_of_records() -> None:
     from gavel.keys import records
 
