@@ -103,18 +103,21 @@ class Allocation:
             raise BadRequest("these big-blocks are not part of the volume before the next checkpoint; wait for it")
         if not 0 < blocks.start < blocks.stop or blocks.step != 1:
             raise BadRequest("big-block 0 holds the headers and stays; exclude big-blocks of a further member")
-        if blocks in self._map.leaving:
-            return
+        if blocks not in self._map.leaving:
+            self._hold(blocks)
+        if self._log.block in blocks:  # also after a crash, which may have left it there
+            self._log.leave()
+        if self._nodes.block in blocks:
+            self._nodes.leave()
+        if any(offset // BIG_BLOCK in blocks for offset, _ in self._map.pages) or self._map_block in blocks:
+            self._map_block = 0  # the next map goes elsewhere, and takes along pages that lie there
+
+    def _hold(self, blocks: range) -> None:
         live = sum(self._map.live[blocks.start : blocks.stop])
         left = self._map.free - self._map.kinds[blocks.start : blocks.stop].count(FREE) - self._log.keep_append
         if left < 1 or live > left * BIG_BLOCK:
             raise VolumeFull(max(0, left) * BIG_BLOCK, live)
         self._members.leave(blocks)
-        if self._log.block in blocks:
-            self._log.leave()
-        if self._nodes.block in blocks:
-            self._nodes.leave()
-        self._map_block = 0  # the next map goes elsewhere, and takes along pages that lie there
 
     def include(self, blocks: range) -> None:
         """Take exclude() back."""

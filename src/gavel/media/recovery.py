@@ -33,6 +33,7 @@ from gavel.media.layout import (
     FRAME_SIZE,
     FRAME_SUM,
     FREE,
+    HELD,
     KIND_NAMES,
     LINK,
     LINK_BODY,
@@ -267,17 +268,18 @@ class LogReader:
     def judge_rest(self, blockmap: BlockMap) -> None:
         """Look for a frame that proves the end to be rot: behind it, and where the log would have gone on."""
         self._search(self.offset, (self.offset // BIG_BLOCK + 1) * BIG_BLOCK)
-        start, seen = 1, 0
         own = self.offset // BIG_BLOCK
-        while seen < WITNESS_BIG_BLOCKS:
-            block = blockmap.kinds.find(FREE, start)
-            if block < 0:
-                break
-            start, seen = block + 1, seen + 1
-            self._search_block(block)
+        for kind in (FREE, HELD):  # a member that is leaving now may have been asked to stay for a while
+            block = blockmap.kinds.find(kind)
+            for _ in range(WITNESS_BIG_BLOCKS):
+                if block < 0:
+                    break
+                self._search_block(block)
+                block = blockmap.kinds.find(kind, block + 1)
+        seen = 0
         for block in blockmap.used():
             # what a checkpoint has emptied since may have become the log's next big-block
-            if seen >= 2 * WITNESS_BIG_BLOCKS:
+            if seen >= WITNESS_BIG_BLOCKS:
                 break
             if blockmap.kinds[block] in (LOG, TREE) and not blockmap.live[block] and block != own:
                 seen += 1

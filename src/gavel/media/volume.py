@@ -26,13 +26,14 @@ from gavel.media.checks import check_volume
 from gavel.media.cipher import SEED_SIZE, Cipher, Key, lock_kind, make_lock, open_cipher
 from gavel.media.device import Buffer, Device
 from gavel.media.layout import (
+    ABSENT,
     CLEAN,
     DATA,
     FRAME_MAGIC,
+    HEADER,
     HEADER_MAGIC,
     KIND_NAMES,
     LOG,
-    MAP,
     MARK,
     MARK_BODY,
     SEAL_SIZE,
@@ -141,7 +142,8 @@ class Volume(Allocation):
             block = reader.offset // BIG_BLOCK
             if block != entered:
                 entered = block
-                if self._map.live[block] or kinds[block] > MAP or block in (self._map_block, self._nodes.block):
+                taken = kinds[block] in (HEADER, ABSENT) or block in (self._map_block, self._nodes.block)
+                if taken or self._map.live[block]:
                     raise Damaged("log link", frame.offset, "a free big-block", KIND_NAMES[kinds[block]])
                 self._map.assign(block, LOG)
         reader.judge_rest(self._map)

@@ -6,10 +6,11 @@ set of files that was moved or copied as a whole finds itself and not the origin
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 
-from gavel.errors import BadRequest, GavelError, MemberMissing
+from gavel.errors import BadRequest, DeviceFailed, GavelError, MemberMissing
 from gavel.limits import BIG_BLOCK
 from gavel.media.device import Device
 from gavel.media.members import Member, check_name, clear_name, unpack_table
@@ -18,6 +19,8 @@ from gavel.media.span import SpanDevice
 from gavel.runtime.engine import Engine, Waiter
 from gavel.runtime.file_device import FileDevice
 from gavel.runtime.recognise import recognise
+
+log = logging.getLogger("gavel.members")
 
 
 def open_device(path: str, *, read_only: bool = False) -> SpanDevice:
@@ -107,8 +110,11 @@ def _checkpoint_twice(engine: Engine, waiter: Waiter) -> None:
 
 
 def _let_go(device: Device) -> None:
+    """It is no member any more, whatever becomes of its name; a broken disk may be why it had to go."""
     try:
         clear_name(device)
+    except DeviceFailed as error:
+        log.warning("%s has left the volume, but still bears its name: %s", device, error)
     finally:
         if isinstance(device, FileDevice):
             device.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gavel.errors import BadRequest, Damaged, MemberMissing, NotAVolume, VolumeFull
+from gavel.errors import BadRequest, Damaged, DeviceFailed, DeviceFull, MemberMissing, NotAVolume, VolumeFull
 from gavel.limits import BIG_BLOCK
 from gavel.media.layout import ABSENT, FREE, HEADER, HELD, MEMBERS_MAX, TREE
 from gavel.media.members import LEAVING, Member, check_name, clear_name, pack_table, unpack_table, write_name
@@ -189,6 +189,32 @@ def test_nothing_is_excluded_when_the_rest_could_not_even_go_on() -> None:
     volume.exclude(range(6, FIRST))
 
 
+def test_a_member_that_stays_after_all_may_hold_the_log_though_the_header_calls_it_leaving() -> None:
+    volume, first, second = two()
+    span = volume._device
+    checkpoint(volume, span)  # type: ignore[arg-type]
+    blocks = volume.members()[1].member.blocks
+    volume.exclude(blocks)
+    volume.freeze()
+    volume.include(blocks)
+    volume.exclude(range(3, FIRST))  # so that the log goes into the member
+    volume._log.leave()
+    assert volume._log.block in blocks
+    volume.append(16, b"there")
+    volume.finish(b"", 0)
+    span.sync()
+    volume.publish()
+    span.sync()
+    volume.retire()
+    volume.append(16, b"and on")
+    sync(volume, span)  # type: ignore[arg-type]
+    volume = opened(first, second)
+    assert volume.members()[1].member.state == LEAVING and volume._log.block in blocks
+    assert volume.check() == []
+    volume.exclude(blocks)
+    assert volume._log.block not in blocks
+
+
 def test_open_streams_leave_an_excluded_range() -> None:
     volume = opened(make(FIRST * BIG_BLOCK))
     span = volume._device
@@ -221,6 +247,33 @@ def test_what_cannot_be_a_member_is_refused() -> None:
     list(single.replay())
     with pytest.raises(BadRequest, match="single device"):
         single.grow(SimDevice(2 * BIG_BLOCK, sector=4096), b"3" * 16, "x")
+
+
+def test_a_device_that_fails_to_become_a_member_is_none_and_harms_nothing() -> None:
+    volume = opened(make(FIRST * BIG_BLOCK))
+    for failing in (
+        lambda device: device.fail_at(1),
+        lambda device: device.fail_at(2),
+        lambda device: device.full_at(1),
+    ):
+        device = SimDevice(SECOND * BIG_BLOCK, sector=4096)
+        failing(device)
+        with pytest.raises((DeviceFailed, DeviceFull)):
+            volume.grow(device, b"2" * 16, "two")
+    assert len(volume.members()) == 1 and volume._device.size() == FIRST * BIG_BLOCK
+    checkpoint(volume, volume._device)  # type: ignore[arg-type]
+    assert len(volume._map) == FIRST and volume.check() == []
+
+
+def test_a_member_that_fails_ends_the_appends_of_the_volume() -> None:
+    volume, _, second = two()
+    checkpoint(volume, volume._device)  # type: ignore[arg-type]
+    second.fail_at(1)
+    with pytest.raises(DeviceFailed):
+        fill(volume)
+    second.heal()
+    with pytest.raises(DeviceFailed):
+        volume.append_data(b"x")
 
 
 MEMBERS = [Member(0, 0, 0, 5, IDENTITY, ""), Member(3, 1, 5, 2, b"m" * 16, "/a/ö"), Member(1, 0, 9, 1, b"n" * 16, "b")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 
 import gavel
 from gavel.client.volumes import open_engine
-from gavel.errors import BadRequest, GavelError, MemberMissing, NotAVolume, VolumeBusy
+from gavel.errors import BadRequest, DeviceFailed, GavelError, MemberMissing, NotAVolume, VolumeBusy
 from gavel.limits import BIG_BLOCK, VOLUME_MIN
 from gavel.media.volume import Volume
 from gavel.runtime.engine import Engine, Waiter
@@ -126,6 +126,37 @@ def test_an_empty_member_is_let_go_of(tmp_path: Path) -> None:
     assert recognise(second) == ""
     os.unlink(second)
     gavel.open(path).close()
+
+
+def test_a_broken_member_is_let_go_of_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "first"
+    gavel.format_volume(path, size=2 * VOLUME_MIN)
+    engine, device = open_engine(path)
+    try:
+        waited(engine, lambda waiter: add_member(engine, str(tmp_path / "second"), waiter, size=4 * BIG_BLOCK))
+        (_, use) = engine.volume.members()
+        with engine.turn:
+            engine.volume.exclude(use.member.blocks)
+            monkeypatch.setattr(FileDevice, "write", broken_beside(str(tmp_path / "second")))
+        waited(engine, lambda waiter: remove_member(engine, use.member.number, waiter))
+        assert "still bears its name" in caplog.text and len(engine.volume.members()) == 1
+    finally:
+        engine.close_now()
+        device.close()
+    gavel.open(path).close()
+
+
+def broken_beside(path: str) -> Callable[[FileDevice, int, Sequence[bytes]], None]:
+    write = FileDevice.write
+
+    def failing(device: FileDevice, offset: int, parts: Sequence[bytes]) -> None:
+        if device.path == path:
+            raise DeviceFailed("write", offset, "broken")
+        write(device, offset, parts)
+
+    return failing
 
 
 def test_what_holds_something_is_not_made_a_member_unasked(tmp_path: Path) -> None:
