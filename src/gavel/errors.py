@@ -132,13 +132,14 @@ class BadWhen(GavelError):
 
 
 class HistoryPruned(GavelError):
-    """As-of access below the prune horizon."""
+    """As-of access below the prune horizon, to a state that is not kept; `nearest` are the tids next to it that are."""
 
-    def __init__(self, at: int, horizon: int) -> None:
-        self.at, self.horizon = at, horizon
+    def __init__(self, at: int, horizon: int, nearest: Sequence[int] = ()) -> None:
+        self.at, self.horizon, self.nearest = at, horizon, tuple(nearest)
+        near = " and ".join(f"0x{tid:016x}" for tid in nearest)
         super().__init__(
             f"history before 0x{horizon:016x} has been pruned, 0x{at:016x} is older; "
-            "`gavel snapshot list` shows what is left"
+            + (f"next to it {near} can be read" if near else "`gavel snapshot list` shows what is left")
         )
 
 

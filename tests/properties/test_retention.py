@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gavel.filesystem import retention
-from gavel.filesystem.retention import ALL, PERIODS, Horizon, Keep, Policy
+from gavel.filesystem.retention import ALL, PERIODS, Keep, Policy
+from gavel.history.horizon import Horizon
 from gavel.keys import tid as tids
 
 SECOND = 1_000_000

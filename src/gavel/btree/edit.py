@@ -5,6 +5,9 @@ of fresh keys and runs of overwrites are spliced as whole lists, and only mixed 
 
 Invariants: whatever is edited is of the tree's current edition; when a node is left, its size and its bound in the
 parent are right, and it is not larger than NODE_MAX unless it holds one huge record.
+
+An edit of tid 0 changes only how something is kept, or drops what nobody asks for any more: it raises no bound, so that
+subtrees in which nothing changed go on being passed over.
 """
 
 from __future__ import annotations
@@ -90,9 +93,9 @@ class Edit:
     def run(self) -> None:
         """Merge all of it."""
         tree = self.tree
-        assert self.tid >= tree.bound, "edits come in the order of their tids"
+        assert not self.tid or self.tid >= tree.bound, "edits come in the order of their tids"
         tree.edits += 1
-        tree.bound = self.tid
+        tree.bound = self.tid or tree.bound
         root = tree.root
         if root.edition != self.edition:
             root = tree.own(root)
@@ -110,7 +113,7 @@ class Edit:
         above = Node(root.level + 1, 0, self.edition)
         separators, pieces = split(root)
         size = sum(map(len, separators)) + CHILD_OVERHEAD * len(pieces)
-        above.fill(separators, [self.tid] * len(pieces), pieces, size)
+        above.fill(separators, [self.tree.bound] * len(pieces), pieces, size)
         self.tree.nodes += len(pieces)
         self.tree.set_root(above)
         return above
@@ -139,7 +142,7 @@ class Edit:
             child = children[at]
             if child.edition != edition:
                 child = children[at] = self.tree.own(child)
-            bounds[at] = tid
+            bounds[at] = tid or bounds[at]
             before = child.size
             if child.level:
                 self._inner(child, i, after)
@@ -155,7 +158,7 @@ class Edit:
         if len(child.values) > 1:
             separators, pieces = split(child)
             node.keys[at:at] = separators
-            node.tids[at : at + 1] = [self.tid] * len(pieces)
+            node.tids[at : at + 1] = [node.tids[at]] * len(pieces)
             node.values[at : at + 1] = pieces
             node.size += sum(map(len, separators)) + CHILD_OVERHEAD * len(separators)
             self.tree.nodes += len(separators)
@@ -178,7 +181,7 @@ class Edit:
                     return at
                 children[index] = self.tree.own(children[index])
         if join(children[left], children[left + 1], node.keys[left]):
-            node.tids[left] = self.tid
+            node.tids[left] = max(node.tids[left], node.tids[left + 1])
             self.tree.nodes -= 1
             self._unlink(node, left + 1, left)
             return left

@@ -180,6 +180,13 @@ class BTree:
         if keys and (value is None or not self._put(tid, keys[0], tids[0], value, replaced)):
             Edit(self, tid, keys, tids, values, replaced).run()
 
+    def rewrite(self, keys: list[bytes], tids: list[int], values: list[bytes | None], replaced: Replaced) -> None:
+        """Like merge, for what is no change to those who ask: records kept otherwise, or not kept any longer.
+
+        It has no tid, and no bound is raised. Values given are of records that are there, with the tids they have.
+        """
+        Edit(self, 0, keys, tids, values, replaced).run()
+
     def _put(self, bound: int, key: bytes, tid: int, value: bytes, replaced: Replaced) -> bool:
         """A merge of one record where there is room for it; False, and nothing put, where a leaf has to be split."""
         edition, node = self.edition, self.root

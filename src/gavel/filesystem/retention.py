@@ -16,23 +16,21 @@ Invariants:
   that is kept now is kept at all later times while a policy's span reaches back to it.
 
 Records, in the configuration of the pseudo-filesystem: `horizon` is the MessagePack of a Horizon, `retention/` with
-a directory's object id in hex is its policy as text. A horizon counts from the tid of its commit on (replica).
+a directory's object id in hex is its policy as text. A horizon counts from the tid of its commit on (history.horizon).
 """
 
 from __future__ import annotations
 
 import errno
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-import msgspec
-
-from gavel.errors import BadRequest, Damaged
+from gavel.errors import BadRequest
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
+from gavel.history.horizon import Horizon, decode, encode, horizon_key
 from gavel.keys import records
 from gavel.keys import tid as tids
 from gavel.limits import RETENTION_POINTS_MAX, RETENTION_SPAN_MAX
@@ -63,41 +61,11 @@ class Keep(NamedTuple):
 Policy = tuple[Keep, ...]  # `all` first, then by period, each at most once
 
 
-class Horizon(msgspec.Struct, array_like=True, frozen=True):
-    """From tid `horizon` on every state can be read; below it those as of the `kept` tids (ascending)."""
-
-    horizon: int = 0
-    kept: tuple[int, ...] = ()
-
-    def readable(self, tid: int) -> bool:
-        """Whether the state as of a tid is kept."""
-        if tid >= self.horizon:
-            return True
-        at = bisect_left(self.kept, tid)
-        return at < len(self.kept) and self.kept[at] == tid
-
-    def needless(self, created: int, deleted: int) -> bool:
-        """Whether what was true during [created, deleted) is seen in no state that is kept."""
-        if deleted > self.horizon:
-            return False
-        at = bisect_left(self.kept, created)
-        return at == len(self.kept) or self.kept[at] >= deleted
-
-    def nearest(self, tid: int) -> tuple[int, ...]:
-        """The kept tids next to one below the horizon: the last before it and the first after it, where there are."""
-        at = bisect_left(self.kept, tid)
-        return (*self.kept[max(at - 1, 0) : at], *(self.kept[at : at + 1] or (self.horizon,)))
-
-
 class Stored(NamedTuple):
     """A policy as it is stored for a directory."""
 
     directory: int
     text: str
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Horizon).decode
 
 
 # -- policies --------------------------------------------------------------------------------------------------
@@ -210,21 +178,6 @@ def ends(what: str, first: int, last: int) -> Iterator[int]:
 # -- records ---------------------------------------------------------------------------------------------------
 
 
-def horizon_key(pfs: int) -> bytes:
-    """The record that says what is kept."""
-    return records.config(pfs, b"horizon")
-
-
-def decode(value: bytes | None) -> Horizon:
-    """The value of that record; raises Damaged."""
-    if value is None:
-        return Horizon()
-    try:
-        return _decode(value)
-    except msgspec.MsgspecError as error:
-        raise Damaged("the record of the horizon", 0, "MessagePack of a horizon", str(error)) from None
-
-
 def read(tx: Transaction) -> Horizon:
     """What is kept as of the present."""
     return decode(tx.get(horizon_key(tx.pfs)))
@@ -247,7 +200,7 @@ def move(
     policies = [] if everything else in_force(tx, keep)
     after = target(tx.now // 1000, created, last, policies, snapshots, before)
     if after != before:
-        tx.put(horizon_key(tx.pfs), _encode(after))
+        tx.put(horizon_key(tx.pfs), encode(after))
     return before, after
 
 

@@ -26,12 +26,14 @@ from gavel.btree.evacuate import evacuate
 from gavel.btree.pool import Pool
 from gavel.btree.reach import reach
 from gavel.btree.tree import BTree
-from gavel.errors import Damaged, DeviceFailed, HistoryPruned
+from gavel.errors import Damaged, DeviceFailed, GavelError, HistoryPruned
+from gavel.history import horizon as horizons
 from gavel.history import past as closed
 from gavel.history import roots
 from gavel.history.accounting import count_live
 from gavel.history.changes import changed_since, changes_between
 from gavel.history.check import problems
+from gavel.history.horizon import Horizon, recalled, said
 from gavel.history.prune import needless
 from gavel.history.versions import Change, Counts, Step, Version
 from gavel.history.walk import walk
@@ -49,8 +51,15 @@ class History:
     """
 
     __slots__ = (
-        "_broken", "_checkpointing", "_current", "_past", "_pool", "_volume", "get", "horizon", "kept", "last_tid",
+        "_broken", "_checkpointing", "_current", "_past", "_pool", "_unsure", "_volume", "get", "horizon", "kept",
+        "last_tid",
     )  # fmt: skip
+
+    horizon: int
+    """From this tid on every state can be read."""
+
+    kept: tuple[int, ...]
+    """Below the horizon the states as of these tids can be read, and no others."""
 
     get: Callable[[bytes], bytes | None]
     """The current value of a key, None where there is none. Raises Damaged."""
@@ -62,8 +71,9 @@ class History:
         self._current = BTree(self._pool, start.current)
         self._past = BTree(self._pool, start.past)
         self.last_tid = start.last_tid
-        self.horizon = start.horizon
-        self.kept: Sequence[int] = ()  # tids below the horizon as of which all can be read
+        self._unsure: GavelError | None = None
+        self.horizon, self.kept = start.horizon, ()
+        self._recall_horizon()
         self._checkpointing = False
         self._broken: Damaged | DeviceFailed | None = None
         self.get = self._current.get  # the most frequent call of all does without a layer
@@ -152,24 +162,44 @@ class History:
     def set_horizon(self, horizon: int, kept: Sequence[int]) -> None:
         """From now on only states at or above the horizon, and below it those as of the `kept` tids, can be read.
 
-        It never goes back. What nobody can see any more is dropped by prune().
+        It never goes back, nor is anything kept again (horizon.py). apply() calls this when a transaction says so,
+        which makes it last. What nobody can see any more is dropped by prune().
         """
-        self.horizon = max(self.horizon, horizon)
-        self.kept = tuple(kept)
+        held, to = Horizon(self.horizon, self.kept), Horizon(horizon, tuple(kept))
+        if self._unsure is not None and horizon >= self.horizon:
+            held, self._unsure = Horizon(), None  # whoever wrote the record knew what was kept
+        held = held.moved(to)
+        self.horizon, self.kept = held.horizon, held.kept
+
+    def _recall_horizon(self) -> None:
+        """What is kept, from the record in the trees. Unless that can be found out, nothing below the horizon is."""
+        trees = self.horizon
+        try:
+            held = recalled(self.versions(horizons.KEY))
+        except (Damaged, DeviceFailed) as trouble:
+            self._unsure = trouble
+            return
+        if held.horizon >= trees:
+            self.horizon, self.kept = held.horizon, held.kept
+        else:
+            self._unsure = Damaged("the record of the horizon", 0, f"horizon 0x{trees:016x}", f"0x{held.horizon:016x}")
 
     def _require(self, at: int) -> None:
         """Raise HistoryPruned unless the state as of a tid is kept."""
         if at < self.horizon:
-            index = bisect_left(self.kept, at)
-            if index == len(self.kept) or self.kept[index] != at:
-                raise HistoryPruned(at, self.horizon)
+            held = Horizon(self.horizon, self.kept)
+            if not held.readable(at):
+                raise HistoryPruned(at, self.horizon, held.nearest(at))
 
     def prune(self, cursor: bytes, limit: int) -> tuple[bytes | None, int]:
         """Look at about `limit` closed versions from a cursor on (empty: from the beginning), drop the needless ones.
 
         Returns where to go on (None at the end; cursors ascend), and how many were dropped. Not logged: it is
-        durable with the next checkpoint. Raises Damaged, DeviceFailed with nothing dropped.
+        durable with the next checkpoint. Raises Damaged, DeviceFailed with nothing dropped, also where the record
+        that says what is kept cannot be read.
         """
+        if self._unsure is not None:
+            raise self._unsure
         found = needless(self._past, cursor, limit, self.horizon, self.kept)
         if found.keys:
             self._rewrite(self._past, found.keys, [0] * len(found.keys), [None] * len(found.keys))
@@ -204,12 +234,13 @@ class History:
         return True
 
     def _rewrite(self, tree: BTree, keys: list[bytes], tids: list[int], values: list[bytes | None]) -> None:
-        """Edit a tree without a transaction: no bound goes beyond what the tree has seen."""
+        """Edit a tree without a transaction. Iterators under way begin anew, as for every edit."""
         if self._broken is not None:
             raise self._broken
         reach(tree, keys)
+        self._current.edits += 1
         try:
-            tree.merge(tree.bound, keys, tids, values, Replaced())
+            tree.rewrite(keys, tids, values, Replaced())
         except (Damaged, DeviceFailed) as trouble:
             self._broken = trouble
             raise
@@ -236,10 +267,13 @@ class History:
     def changed(self, lo: bytes, hi: bytes, since: int) -> tuple[bytes, int] | None:
         """The key and tid of one change in [lo, hi) after `since`, deletions included; None if there was none.
 
-        Costs a descent where nothing changed. `hi` is the end of a prefix or of `just(key)`.
+        Costs a descent where nothing changed. `hi` is the end of a prefix or of `just(key)`. Raises HistoryPruned for
+        a `since` below the horizon, kept or not: what changed since and was changed back may be gone.
         """
         if self.last_tid <= since:
             return None
+        if since < self.horizon:
+            raise HistoryPruned(since, self.horizon)
         return changed_since(self._current, self._past, lo, hi, since)
 
     def changes(self, t0: int, t1: int, lo: bytes = b"", hi: bytes = b"\xff" * 16) -> Iterator[Change]:
@@ -250,6 +284,8 @@ class History:
         not read. Exact whatever is applied meanwhile.
         """
         self._require(t0)
+        if t1 > t0:
+            self._require(t1)
         return self._changes(t0, changes_between(self._current, self._past, t0, min(t1, self.last_tid), lo, hi))
 
     def _changes(self, t0: int, found: Iterator[Change]) -> Iterator[Change]:
@@ -297,6 +333,11 @@ class History:
             raise
         count_live(self._volume, keys, values, replaced.same)
         self.last_tid = tid
+        if keys and keys[0] <= horizons.KEY:
+            at = bisect_left(keys, horizons.KEY)
+            if at < len(keys) and keys[at] == horizons.KEY:
+                told = said(values[at])
+                self.set_horizon(told.horizon, told.kept)
 
     def checkpoint(self, clean: bool = False) -> Generator[Step]:
         """Write the state as of now to the volume; one at a time. `clean`: it is about to be closed.

@@ -16,7 +16,6 @@ from collections.abc import Callable, Generator
 
 from gavel.effects import Arm, Effect, Event, Observe, Reply, Requested, Sync, Synced, SyncFailed, Ticked
 from gavel.errors import BadRequest, DeviceFailed, DeviceFull, GavelError, ReadOnly, VolumeFull
-from gavel.filesystem import retention
 from gavel.history.history import History
 from gavel.history.versions import Step
 from gavel.keys.tid import TidClock, make, micros
@@ -25,8 +24,6 @@ from gavel.media.volume import Volume
 from gavel.replica import journal
 from gavel.transaction.certify import collision
 from gavel.transaction.requests import Barrier, Checkpoint, Commit
-
-_HORIZON = retention.horizon_key(0)
 
 
 class Replica:
@@ -56,7 +53,6 @@ class Replica:
             self.volume.note_records(len(keys))
             self._clock.observe(tid)
             replayed += 1
-        self._keep_what_is_agreed()
         if not self.volume.clean:
             # Tids of commits that the crash took lie within this of the last one that survived.
             self._clock.observe(make(micros(self._clock.last) + TID_RESERVE_US))
@@ -129,8 +125,6 @@ class Replica:
         except GavelError as error:  # the log has what the trees could not take; replay will tell
             self.failure = error
             raise
-        if _HORIZON in request.keys:
-            self._keep_what_is_agreed()
         self.volume.note_records(len(request.keys))
         dirty = self.history.dirty_bytes
         self.volume.promise(dirty)
@@ -139,11 +133,6 @@ class Replica:
         if due and self._checkpoint is None:
             self._start_checkpoint(now)
         return tid
-
-    def _keep_what_is_agreed(self) -> None:
-        """What of the past can be read is said by a record; it holds from its transaction on."""
-        agreed = retention.decode(self.history.get(_HORIZON))
-        self.history.set_horizon(agreed.horizon, agreed.kept)
 
     def _make_room(self, now: int) -> None:
         """Begin a checkpoint: the log since the last one, and what died meanwhile, are free after it."""

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gavel.filesystem import retention, snapshots
-from gavel.filesystem.retention import Horizon, Policy
+from gavel.filesystem.retention import Policy
 from gavel.history.history import History
+from gavel.history.horizon import Horizon
 from gavel.keys import records
 from gavel.limits import JOB_DIRTY_MAX, JOB_RECORDS
 from gavel.transaction.transaction import Transaction

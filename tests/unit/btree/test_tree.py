@@ -168,3 +168,18 @@ def test_unwritten_bytes_go_down_as_they_are_written_and_up_again_when_given_up(
     saving.close()  # type: ignore[attr-defined]
     written(tree)
     assert tree.unwritten == 0
+
+
+def test_what_is_rewritten_does_not_look_changed(store: MemoryStore) -> None:
+    tree = large(store)
+    put(tree, TID + 5, [key(29_000)], b"w" * 40)
+    replaced = Replaced()
+    tree.rewrite([key(17)], [TID], [b"x" * 40], replaced)
+    tree.rewrite([key(n) for n in range(2000, 9000)], [0] * 7000, [None] * 7000, replaced)
+    tree.rewrite([key(12_000)], [TID], [b"y" * 30_000], replaced)
+    assert replaced.keys == [key(17), *[key(n) for n in range(2000, 9000)], key(12_000)]
+    assert tree.find(key(17)) == (TID, b"x" * 40)
+    assert (tree.bound, tree.records) == (TID + 5, 23_000)
+    assert [problem for problem in check_tree(tree) if problem] == []
+    young = [keys for keys, _, _ in tree.slices(above=TID)]
+    assert len(young) == 1 and key(29_000) in young[0]

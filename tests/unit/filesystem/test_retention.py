@@ -8,7 +8,8 @@ import pytest
 
 from gavel.errors import BadRequest, Damaged
 from gavel.filesystem import retention, snapshots
-from gavel.filesystem.retention import Horizon, Keep, ends, parse, show
+from gavel.filesystem.retention import Keep, ends, parse, show
+from gavel.history.horizon import Horizon, decode
 from gavel.keys import tid as tids
 from gavel.keys.records import ROOT_OBJECT
 from gavel.transaction.transaction import Transaction
@@ -143,9 +144,9 @@ def test_the_nearest_kept_states_are_named() -> None:
 
 
 def test_a_record_that_is_not_one_is_damage() -> None:
-    assert retention.decode(None) == Horizon()
+    assert decode(None) == Horizon()
     with pytest.raises(Damaged):
-        retention.decode(b"\xc1")
+        decode(b"\xc1")
 
 
 # -- stored ----------------------------------------------------------------------------------------------------
