@@ -29,7 +29,7 @@ from gavel.filesystem.undo import Action
 from gavel.keys import records
 from gavel.keys import tid as tids
 from gavel.keys.records import ROOT_OBJECT
-from gavel.limits import SLICE_RECORDS
+from gavel.limits import SLICE_NODES, SLICE_RECORDS
 from gavel.media import extents
 from gavel.media.extents import Extent
 from gavel.runtime.engine import Engine
@@ -243,12 +243,16 @@ def check(present: Present, deep: bool) -> Generator[Progress, None, list[Proble
     at = tid_of(engine, "")
     with engine.turn:
         problems += [Problem("volume", 0, "the volume", text) for text in engine.volume.check()]
-        total = engine.history.counts().live_records
+        counts = engine.history.counts()
+        nodes, total = counts.live_nodes + counts.past_nodes, counts.live_records
         tx = engine.cache.frozen(at, engine.clock())
+    seen = 0
     for text in _in_turns(engine, engine.history.check(deep)):
         if text:
             problems.append(Problem("trees", 0, "the trees", text))
-        yield Progress(0, total, "trees")
+        else:
+            seen = min(seen + SLICE_NODES, nodes)
+        yield Progress(seen, nodes, "nodes")
     done = 0
 
     def advance(count: int) -> None:

@@ -45,18 +45,17 @@ class Census:
         if min(*wide, inode.mode) < 0 or max(wide) >> 64 or inode.mode >> 32:
             raise OverflowError("a number is out of bounds")
         self.objects.append(obj)
-        for column, value in (
-            (self.modes, inode.mode),
-            (self.nlinks, inode.nlink),
-            (self.sizes, inode.size),
-            (self.used, inode.used),
-            (self.xattrs, inode.xattrs),
-            (self.parents, inode.parent),
-            (self.hashes, inode.name_hash),
-        ):
-            column.append(value)
-        for column in (self.names, self.children, self.subdirectories, self.found_xattrs):
-            column.append(0)
+        self.modes.append(inode.mode)
+        self.nlinks.append(inode.nlink)
+        self.sizes.append(inode.size)
+        self.used.append(inode.used)
+        self.xattrs.append(inode.xattrs)
+        self.parents.append(inode.parent)
+        self.hashes.append(inode.name_hash)
+        self.names.append(0)
+        self.children.append(0)
+        self.subdirectories.append(0)
+        self.found_xattrs.append(0)
         self.found_data.append(0)
         self.data_end.append(0)
         self.named.append(0)

@@ -16,6 +16,7 @@ from gavel.errors import Damaged
 from gavel.filesystem import directory, path
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.census import Census
+from gavel.filesystem.glance import Glance
 from gavel.filesystem.invariants import (
     DATA_INVARIANTS,
     ENTRY_INVARIANTS,
@@ -57,15 +58,20 @@ def check(
     """
     run = _Run(tx, deep)
     seen = 0
+    glance = run.glance.record
     for key, value in tx.scan(*records.whole(tx.pfs)):
-        yield from run.record(key, value)
+        if not glance(key, value):
+            yield from run.record(key, value)
+        elif deep and key[2] == records.DATA:
+            yield from run.verified(records.parse(key).object, records.extent_end(key), extents.decode(value))
         seen += 1
         if seen % SLICE_RECORDS == 0:
             if progress is not None:
                 progress(seen)
             yield None
     for at in range(len(run.census.objects)):
-        yield from run.report(OBJECT_INVARIANTS, run.census.objects[at], run.census, at)
+        if not run.glance.object(at):
+            yield from run.report(OBJECT_INVARIANTS, run.census.objects[at], run.census, at)
         if at % SLICE_RECORDS == 0:
             yield None
     yield from run.report(WHOLE_INVARIANTS, 0, run.census)
@@ -79,6 +85,7 @@ class _Run:
     def __init__(self, tx: Transaction, deep: bool) -> None:
         self.tx, self.deep = tx, deep
         self.census = Census()
+        self.glance = Glance(self.census)
 
     def report(self, invariants: tuple[Callable[..., str | None], ...], obj: int, *facts: object) -> Iterator[Problem]:
         """The problems that these functions find."""
@@ -154,8 +161,13 @@ class _Run:
         if at >= 0:
             census.found_data[at] += shown.view
             census.data_end[at] = end
-        if self.deep and shown.extent is not None:
+        if self.deep:
+            yield from self.verified(key.object, end, shown)
+
+    def verified(self, obj: int, end: int, shown: extents.DataView) -> Iterator[Problem]:
+        """The file data that a record shows verifies."""
+        if shown.extent is not None:
             try:
                 self.tx.load(shown.extent)
             except Damaged as damage:
-                yield self.problem("data_verifies", key.object, f"bytes {data.start} to {end}: {damage}")
+                yield self.problem("data_verifies", obj, f"bytes {end - shown.view} to {end}: {damage}")

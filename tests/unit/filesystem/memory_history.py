@@ -9,6 +9,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from gavel.errors import Damaged
 from gavel.history.versions import Change, Version
 from gavel.keys import tid as tids
 from gavel.media.extents import Extent, describe, restore
@@ -63,6 +64,8 @@ class MemoryHistory:
 
     def load(self, extent: Extent) -> Buffer:
         self.loads += 1
+        if extent.place >= len(self.stored):
+            raise Damaged("extent", extent.place)
         return restore(extent, self.stored[extent.place])
 
     def stage(self, data: Buffer, codec: int = 0) -> Extent:
