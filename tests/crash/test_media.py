@@ -16,6 +16,7 @@ from gavel.errors import DeviceFailed, DeviceFull, GavelError, VolumeFull
 from gavel.limits import BIG_BLOCK
 from gavel.media import recovery
 from gavel.media.log import Log
+from gavel.media.room import Trimmer
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
 from tests.crash.toy import Workload, judge
@@ -142,6 +143,27 @@ def _flush_forgets_a_run(_: Workload, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Log, "write_out", forgetful)
 
 
+def _holes_where_data_is_again(_: Workload, patch: pytest.MonkeyPatch) -> None:
+    def run(trimmer: Any, blockmap: object, everything: bool) -> None:
+        for block in trimmer._waiting:
+            trimmer._device.trim(block * BIG_BLOCK, BIG_BLOCK)
+        trimmer._waiting, trimmer._fresh = trimmer._fresh, []
+
+    patch.setattr(Trimmer, "run", run)
+
+
+def _holes_before_the_header_is_durable(_: Workload, patch: pytest.MonkeyPatch) -> None:
+    freeze = Volume.freeze
+
+    def eager(volume: Any) -> None:
+        freeze(volume)
+        for block in volume._map.used():
+            if block not in volume._spared() and not volume._map.live[block]:
+                volume._device.trim(block * BIG_BLOCK, BIG_BLOCK)
+
+    patch.setattr(Volume, "freeze", eager)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -154,6 +176,8 @@ def _flush_forgets_a_run(_: Workload, patch: pytest.MonkeyPatch) -> None:
         _sync_believed_too_soon,
         _superseded_counted_as_live,
         _flush_forgets_a_run,
+        _holes_where_data_is_again,
+        _holes_before_the_header_is_durable,
     ],
     ids=[
         "sync before publish",
@@ -165,6 +189,8 @@ def _flush_forgets_a_run(_: Workload, patch: pytest.MonkeyPatch) -> None:
         "no sync",
         "superseded counted",
         "run forgotten",
+        "hole in data",
+        "hole too early",
     ],
 )
 def test_a_planted_bug_is_caught(
