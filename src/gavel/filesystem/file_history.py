@@ -3,6 +3,9 @@
 A path may have belonged to several objects one after the other: an editor that saves by renaming makes a new one each
 time. The history of a path is that of all of them, each from its own beginning (under whatever name) to the moment
 it lost this path.
+
+Below the horizon a version is looked at as of the first kept state that shows it, and compared with the kept one
+before; whether an object was gone between two such states nobody knows, so it is not said.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from gavel.filesystem import directory
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
 from gavel.filesystem.inode import Inode
-from gavel.filesystem.past import ROOT, Past, Places, as_of, components, text, what_changed
+from gavel.filesystem.past import ROOT, Past, Places, as_of, components, seen_at, text, what_changed
 from gavel.keys import records
 from gavel.keys.tid import TID_MAX
 
@@ -91,12 +94,15 @@ def object_history(past: Past, obj: int, until: int = TID_MAX, pfs: int = 0) -> 
     known: Inode | None = None  # the last version with a name
     path: bytes | None = None
     gone = True
-    closed = 0
+    closed = looked = 0
     for version in past.versions(records.inode(pfs, obj)):
         tid, inode = version.create_tid, inodes.decode(version.value)
+        moment = seen_at(past, version)
         if tid > until:
             break
-        if closed and closed < tid and not gone and known is not None:
+        if moment is None:
+            continue
+        if past.horizon <= closed < tid and closed and not gone and known is not None:
             rows.append(_row(closed, obj, path, None, known, ["deleted"]))
             gone = True
         closed = version.delete_tid or 0
@@ -106,11 +112,12 @@ def object_history(past: Past, obj: int, until: int = TID_MAX, pfs: int = 0) -> 
             gone = True
             continue
         old_path, what = None, ["created" if known is None else "restored"]
-        places = Places(as_of(past, tid, pfs))
+        before, looked = tid - 1 if tid > past.horizon else looked, moment
+        places = Places(as_of(past, moment, pfs))
         if gone or known is None:
             path = places.path_of(obj)
         else:
-            what = _names(known, inode) + what_changed(past, tid - 1, tid, pfs, obj, known, inode)
+            what = _names(known, inode) + what_changed(past, before, moment, pfs, obj, known, inode)
             if what and what[0] in ("renamed", "linked", "unlinked"):
                 old_path, path = (path if what[0] == "renamed" else None), places.path_of(obj)
         if what:

@@ -9,7 +9,8 @@ states that are compared do not change.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -42,7 +43,11 @@ class Past(Protocol):
 
     @property
     def horizon(self) -> int:
-        """The oldest tid as of which can be read."""
+        """From here on every state can be read."""
+
+    @property
+    def kept(self) -> Sequence[int]:
+        """The tids below the horizon as of which can be read, ascending."""
 
     def get_at(self, key: bytes, at: int) -> bytes | None:
         """The value of a key as of a tid."""
@@ -55,6 +60,15 @@ class Past(Protocol):
 
     def changes(self, t0: int, t1: int, lo: bytes, hi: bytes) -> Iterator[Change]:
         """What changed in (t0, t1] to keys in [lo, hi): by key, and for one key by tid."""
+
+
+def seen_at(past: Past, version: Version) -> int | None:
+    """The first tid as of which can be read and at which a version was true; None where it is only still there."""
+    created, deleted, horizon = version.create_tid, version.delete_tid, past.horizon
+    if created < horizon:
+        at = bisect_left(past.kept, created)
+        created = past.kept[at] if at < len(past.kept) else horizon
+    return created if deleted is None or created < deleted else None
 
 
 class _View:

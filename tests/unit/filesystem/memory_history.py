@@ -28,6 +28,7 @@ class MemoryHistory:
         self.keys: list[bytes] = []
         self.micros = self.START
         self.horizon = 0
+        self.kept: tuple[int, ...] = ()
         self.created_tid = self.last_tid = tids.make(self.micros)
         self.next_object = 2  # 1 is the root directory
         self.loads = 0
