@@ -55,12 +55,15 @@ def recover(
                 "files": [one._asdict() for one in host.reports],
                 **told,
                 "states": host.states,
+                "refused": host.refused,
             }
         )
     else:
         _tell(worst, told, host.states, directory)
         if not salvage.certain:
             output.say("the root of the newest tree is lost, so any file may be of an earlier time")
+        if host.refused:
+            output.say(f"{output.count(host.refused, 'extended attribute')} could not be set here")
     if worst:
         raise typer.Exit(output.DAMAGED)
 

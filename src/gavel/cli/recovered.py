@@ -36,6 +36,7 @@ class Host:
     def __init__(self, directory: Path, salvage: Salvage) -> None:
         self.reports: list[Report] = []
         self.states = 0  # past states written
+        self.refused = 0  # extended attributes that the host does not take
         self._salvage = salvage
         self._base = os.fsencode(directory)
         self._files = os.path.join(self._base, b"files")
@@ -75,8 +76,20 @@ class Host:
                 yield done
         for obj, inode in links:
             self._make_other(obj, inode)
+        self._set_xattrs()
         for where, inode in reversed(directories):
             self._dress(where, inode)
+
+    def _set_xattrs(self) -> None:
+        """Attributes of what was written, as far as the host takes them; ACLs are kept in a form of ours."""
+        for obj, name, value in self._salvage.xattrs():
+            if name.startswith(b"system."):
+                continue
+            for path in [()] if obj == ROOT_OBJECT else self._salvage.paths(obj):
+                try:
+                    os.setxattr(self._place(path), name, value, follow_symlinks=False)
+                except (OSError, ValueError):
+                    self.refused += 1
 
     def _report_lost(self, seen: set[int]) -> None:
         """Files of which nothing was written: no data, or no inode."""

@@ -207,6 +207,12 @@ class Salvage:
             obj = name.parent
         return tuple(reversed(parts))
 
+    def xattrs(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """The present extended attributes of all objects: object, name, value."""
+        for key, versions in self.versions(*records.all_in(self._pfs, records.XATTRS)):
+            if versions[-1].delete_tid is None:
+                yield records.parse(key).object, records.xattr_name(key), versions[-1].value
+
     # -- data --------------------------------------------------------------------------------------------------
 
     def files(self) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:

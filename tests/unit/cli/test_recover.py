@@ -38,6 +38,7 @@ def fill(fs: gavel.Fs) -> None:
     fs.symlink("../elsewhere", "d1/link")
     fs.link("d0/f3", "d1/second")
     fs.chmod("d0/f6", 0o640)
+    fs.setxattr("d0/f6", "user.colour", b"blue")
     fs.write_bytes("d0/f0", b"first")
     fs.sync()
     fs.write_bytes("d0/f0", b"")
@@ -76,6 +77,11 @@ def test_files_links_modes_and_times_come_back(volume: Path, tmp_path: Path, rec
     assert os.readlink(out / "d1" / "link") == "../elsewhere"
     assert os.path.samefile(out / "d0" / "f3", out / "d1" / "second")
     assert stat.S_IMODE((out / "d0" / "f6").stat().st_mode) == 0o640 and (out / "d0" / "f6").stat().st_mtime_ns == when
+    try:
+        colour = os.getxattr(out / "d0" / "f6", "user.colour")
+    except OSError:
+        colour = b"blue" if told["refused"] else b""
+    assert colour == b"blue"
     assert told["certain"] and (told["partial"], told["lost"]) == (0, 0)
     assert {one["state"] for one in told["files"]} == {"whole"}
 
