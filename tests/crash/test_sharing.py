@@ -11,6 +11,8 @@ from gavel.filesystem.check import check as check_filesystem
 from gavel.keys.records import ROOT_OBJECT
 from gavel.runtime.engine import Engine
 from gavel.transaction.transaction import Transaction
+from gavel.upkeep.prune import prune
+from gavel.upkeep.reblock import reblock
 from tests.crash.simulated import WHO, System, fresh, lookup, opened, random_operation, state
 from tests.crash.test_engine import CUTS, Ledger, check
 
@@ -34,8 +36,17 @@ def copying(random: Random) -> Callable[[Engine], object]:
     return lambda engine: engine.write(write)
 
 
-def work(system: System, random: Random, ledger: Ledger) -> None:
+def work(system: System, random: Random, ledger: Ledger, upkeep: bool = False) -> None:
+    """Operations, syncs and checkpoints; with `upkeep` prune and reblock take away what is shared meanwhile."""
+    engine = system.engine
+    job = None
     for _ in range(OPERATIONS):
+        if upkeep and (job is None or job.over) and not random.randrange(6):
+            everything = random.randrange(2)
+            steps = prune(engine.history, everything=True) if everything else reblock(engine.history, engine.volume)
+            job = engine.jobs.start("upkeep", steps)
+        if job is not None and not random.randrange(4):
+            system.shell.run(seconds=0.001)
         try:
             random.choice([copying, copying, random_operation])(random)(system.engine)
         except OSError:
@@ -48,11 +59,17 @@ def work(system: System, random: Random, ledger: Ledger) -> None:
             case 1:
                 system.checkpoint()
                 ledger.promised = len(ledger.states) - 1
+    if job is not None:
+        system.shell.run_until(lambda: job.over)
+        job.result()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("choice", ["on", "off"])
-def test_a_cut_at_any_write_never_takes_what_is_shared(seed: int, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("upkeep", [False, True])
+def test_a_cut_at_any_write_never_takes_what_is_shared(
+    seed: int, choice: str, upkeep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random = Random(seed)
     system = fresh(seed)
     system.engine.write(compression.set_compression, ROOT_OBJECT, choice)
@@ -61,7 +78,7 @@ def test_a_cut_at_any_write_never_takes_what_is_shared(seed: int, choice: str, m
     borrow = system.engine.volume.borrow
     monkeypatch.setattr(system.engine.volume, "borrow", lambda place: (shared.append(place), borrow(place)))
     ledger = Ledger(system, random, every=1)
-    work(system, random, ledger)
+    work(system, random, ledger, upkeep)
     assert len(shared) > 10, "too little is shown"
     step = max(1, len(ledger.cuts) // CUTS)
     ledger.cuts = ledger.cuts[seed % step :: step]
