@@ -93,7 +93,10 @@ class Upkeep:
             new = extents.encode_view(view.extent._replace(place=place), view.skip, view.view)
             key, created, deleted, value = version
             assert not history.relocate(key, created + 1, deleted, value, new)
+            assert history.holds(version)
             assert history.relocate(key, created, deleted, value, new)
+            assert not history.holds(version)
+            assert history.holds(version._replace(value=new))
             assert not history.relocate(key, created, deleted, value, new), "it is not what it was any more"
 
     def evacuate(self) -> None:

@@ -217,6 +217,12 @@ class History:
         """Every version from a cursor on (empty: from the beginning), each with the cursor of the next; see walk.py."""
         return walk(self._current, self._past, cursor, data_only, closed_only)
 
+    def holds(self, version: Version) -> bool:
+        """Whether there is this very version: not closed meanwhile, dropped or relocated. Raises Damaged."""
+        key, created, deleted, value = version
+        tree, stored = (self._current, key) if deleted is None else (self._past, closed.past_key(key, deleted))
+        return tree.find(stored) == (created, value)
+
     def relocate(self, key: bytes, create_tid: int, delete_tid: int | None, old: bytes, new: bytes) -> bool:
         """Let a version of a data record have another value that means the same, tids kept: no change to anybody.
 

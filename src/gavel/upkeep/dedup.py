@@ -105,7 +105,9 @@ def _note(seen: _Pass, version: Version, extent: Extent, work: _Work) -> bool:
 def _share(history: History, volume: Volume, seen: _Pass, version: Version, extent: Extent, work: _Work) -> None:
     """Relink a version to the extent that stays, if that still is one and all bytes are equal."""
     stays = seen.stays[extent.sum]
-    if not exists(history, stays):
+    if not history.holds(version):
+        return
+    if not history.holds(stays):
         seen.stays[extent.sum] = version
         return
     first = _extent(stays)
@@ -118,16 +120,6 @@ def _share(history: History, volume: Volume, seen: _Pass, version: Version, exte
         shown = extents.decode(version.value)
         value = extents.encode_view(first, shown.skip, shown.view)
         history.relocate(version.key, version.create_tid, version.delete_tid, version.value, value)
-
-
-def exists(history: History, version: Version) -> bool:
-    """Whether a version still is there with this very value, closed meanwhile or not."""
-    live = history.version(version.key)
-    if live == (version.create_tid, version.value):
-        return True
-    return any(
-        one.create_tid == version.create_tid and one.value == version.value for one in history.versions(version.key)
-    )
 
 
 def _extent(version: Version) -> Extent:

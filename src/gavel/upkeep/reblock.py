@@ -135,7 +135,9 @@ def _empty_log(history: History, volume: Volume, blocks: set[int], work: _Work) 
 
 
 def _move(history: History, volume: Volume, version: Version, copies: dict[int, int], work: _Work) -> None:
-    """Relink one version, copying its extent unless another one's copy serves."""
+    """Relink one version, if it still is there, copying its extent unless another one's copy serves."""
+    if not history.holds(version):
+        return
     shown = extents.decode(version.value)
     extent = shown.extent
     assert extent is not None
