@@ -20,7 +20,7 @@ from gavel.transaction.transaction import Transaction
 Choice = Literal["on", "off", "inherit"]
 
 INHERITED: Final = COMPRESS | PLAIN
-DEFAULT: Final = RAW  # benchmarks/compression.py: compressing costs more than a twentieth of an untar
+DEFAULT: Final = RAW  # not shown to cost less than a twentieth of an untar (benchmarks/compression.py)
 
 _CODECS: Final = {0: DEFAULT, COMPRESS: ZSTD, PLAIN: RAW}
 _BITS: Final[dict[str, int]] = {"on": COMPRESS, "off": PLAIN}
