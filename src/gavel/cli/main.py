@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gavel.cli import changes, mounts, recover, show, snapshots, volumes
+from gavel.cli import changes, members, mounts, recover, show, snapshots, upkeep, volumes
 
 app = typer.Typer(
     name="gavel",
@@ -45,9 +45,10 @@ def _gavel(
     """
 
 
-for family in (volumes, mounts, changes, show, recover):
+for family in (volumes, mounts, changes, upkeep, show, recover):
     family.register(app)
 app.add_typer(snapshots.app, name="snapshot")
+app.add_typer(members.app, name="volume")
 
 
 def run(arguments: list[str] | None = None) -> int:

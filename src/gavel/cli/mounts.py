@@ -28,18 +28,22 @@ def mount(
     allow_other: Annotated[
         bool, typer.Option("--allow-other", help="Let other users in, too (always so as root).")
     ] = False,
+    key_file: Annotated[Path | None, typer.Option(help="The key file of an encrypted volume.")] = None,
     json: JSON = False,
 ) -> None:
     """Mount a volume; returns when the mount answers."""
     from gavel.cli import output
-    from gavel.node.launch import Options, mount_here, mount_in_background
+    from gavel.node.keys import key_of
+    from gavel.node.launch import Options, check_free, mount_here, mount_in_background
 
+    check_free(os.path.realpath(directory))
     options = Options(
         volume=str(path.absolute()),
         directory=os.path.realpath(directory),
         read_only=read_only,
         as_of=as_of,
         allow_other=allow_other,
+        key=key_of(str(path), None if key_file is None else str(key_file)),
     )
     if foreground:
         mount_here(options)

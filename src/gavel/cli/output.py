@@ -25,8 +25,11 @@ _CODES = {
     "BadWhen": USAGE,
     "BadRequest": USAGE,
     "TooLarge": USAGE,
+    "KeyNeeded": USAGE,
+    "WrongKey": USAGE,
     "NotAVolume": NOT_FOUND,
     "NewerFormat": NOT_FOUND,
+    "MemberMissing": NOT_FOUND,
     "HistoryPruned": NOT_FOUND,
     "FileNotFoundError": NOT_FOUND,
     "NotADirectoryError": NOT_FOUND,
@@ -41,7 +44,9 @@ _ERRNO_CODES = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EIO: DAMAGED, errn
 
 def exit_code(problem: BaseException) -> int:
     """The exit code of an error, also of one that came through a mount's socket."""
-    kind = getattr(problem, "kind", None) or type(problem).__name__
+    from gavel.node.protocol import Refused
+
+    kind = problem.kind if isinstance(problem, Refused) else type(problem).__name__
     number = getattr(problem, "errno", None)
     return _CODES.get(kind) or (_ERRNO_CODES.get(number, FAILED) if isinstance(number, int) else FAILED)
 
@@ -123,7 +128,12 @@ def progress_bar(title: str, shown: bool) -> Iterator[Callable[[Json], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown_what = TextColumn("{task.fields[what]}", markup=False)
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), shown_what)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda step: bar.update(task, completed=step["done"], total=step["total"])
+        task = bar.add_task(title, total=None, what="")
+
+        def advance(step: Json) -> None:
+            bar.update(task, completed=step["done"], total=step["total"], what=printable(step.get("what", "")))
+
+        yield advance

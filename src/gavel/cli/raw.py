@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,16 +55,8 @@ def opened(path: str, key_file: Path | None) -> Iterator[Raw]:
 
 
 def key_for(lock: bytes, key_file: Path | None) -> Key | None:
-    """The key that a lock wants: from the file that was named, else a passphrase that is asked for on a terminal."""
-    from getpass import getpass
+    """The key that a lock wants: from the file that was named, else from where keys.find() looks."""
+    from gavel.media.cipher import lock_kind
+    from gavel.node import keys
 
-    from gavel.media.cipher import KeyFile, Passphrase, lock_kind
-
-    if key_file is not None:
-        return KeyFile(key_file.read_bytes())
-    if lock_kind(lock) != "passphrase":
-        return None
-    given = os.environ.get("GAVEL_PASSPHRASE")
-    if given is None and sys.stdin.isatty():
-        given = getpass("passphrase: ")
-    return Passphrase(given) if given else None
+    return keys.find(lock_kind(lock)) if key_file is None else keys.from_file(str(key_file))

@@ -18,11 +18,13 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from gavel.client import files, jobs
-from gavel.client.fs import Fs, OnProgress, Transaction
+from gavel.client.driving import OnProgress, drive_on_loop
+from gavel.client.fs import Fs, Transaction
 from gavel.client.jobs import When
 from gavel.client.paths import AnyPath
 from gavel.client.results import DirEntry, Info, Progress, Stat, StatVfs
 from gavel.client.tree import AsOf, ReadTree, Tree
+from gavel.client.upkept import AsyncUpkept
 from gavel.client.volumes import caller, create_if_missing, open_engine
 from gavel.client.watch import Watch
 from gavel.errors import Collision
@@ -132,19 +134,6 @@ async def in_slices(source: Iterator[T]) -> AsyncIterator[T]:
         yield item
         if count % SLICE_RECORDS == 0:
             await asyncio.sleep(0)
-
-
-async def drive(job: Generator[Progress, None, T], progress: OnProgress | None) -> T:
-    """Run a long operation to its end; others run between its slices."""
-    while True:
-        try:
-            step = next(job)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if progress is not None:
-            progress(step)
-        await asyncio.sleep(step.pause)
 
 
 async def _items(job: Generator[Progress | T, None, object]) -> AsyncIterator[T]:
@@ -406,12 +395,12 @@ class AsyncTransaction(AsyncTree):
             await self._fs.sync()
 
 
-class AsyncFs(AsyncTree):
+class AsyncFs(AsyncUpkept, AsyncTree):
     """An open volume on an event loop; `gavel.aio.open` makes one."""
 
     def __init__(self, fs: Fs) -> None:
         super().__init__(fs)
-        self._fs = fs
+        self._fs = self._kept = fs
 
     async def _durable(self) -> int:
         return await self.sync()
@@ -467,7 +456,7 @@ class AsyncFs(AsyncTree):
         self, path: AnyPath, to: When | None = None, *, dry_run: bool = False, progress: OnProgress | None = None
     ) -> jobs.Undone:
         """See Fs.undo."""
-        return await drive(self._fs.undo_job(path, to, dry_run), progress)
+        return await drive_on_loop(self._fs.undo_job(path, to, dry_run), progress)
 
     async def snapshot_create(self, name: str, when: When | None = None, note: str = "") -> Snapshot:
         """See Fs.snapshot_create."""
@@ -483,11 +472,11 @@ class AsyncFs(AsyncTree):
 
     async def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[Problem]:
         """See Fs.check."""
-        return await drive(self._fs.check_job(deep), progress)
+        return await drive_on_loop(self._fs.check_job(deep), progress)
 
     async def info(self) -> Info:
         """See Fs.info."""
-        return await drive(self._fs.info_job(), None)
+        return await drive_on_loop(self._fs.info_job(), None)
 
     async def statvfs(self, path: AnyPath = "/") -> StatVfs:
         """See Fs.statvfs."""

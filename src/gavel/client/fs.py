@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import TypeVar
 
 from gavel.client import files, jobs, paths
+from gavel.client.driving import OnProgress, drive
 from gavel.client.jobs import When
 from gavel.client.paths import AnyPath
 from gavel.client.results import Info, Progress, StatVfs
 from gavel.client.runner import InTransaction, Runner
 from gavel.client.states import Past, Present, orphaned, path_of_key
 from gavel.client.tree import AsOf, Tree
+from gavel.client.upkept import Upkept
 from gavel.client.watch import Watch
 from gavel.errors import Collision
 from gavel.filesystem.caller import Caller
@@ -32,7 +34,6 @@ from gavel.limits import NAME_MAX, TRANSACTION_RETRIES
 from gavel.runtime.engine import Engine, Optimistic
 
 T = TypeVar("T")
-OnProgress = Callable[[Progress], object]
 
 _at_exit: set[Fs] = set()  # open volumes that nobody has closed yet
 
@@ -94,7 +95,7 @@ class Transaction(Tree):
             self.rollback()
 
 
-class Fs(Tree):
+class Fs(Upkept, Tree):
     """An open volume. `gavel.open` makes one; close it, or use it in a `with` block."""
 
     def __init__(
@@ -124,6 +125,11 @@ class Fs(Tree):
     def last_tid(self) -> int:
         """The tid of the newest transaction; what is not flushed yet has none."""
         return self._engine.replica.last_tid
+
+    @property
+    def created_tid(self) -> int:
+        """The tid at which the volume was made; nothing is older."""
+        return self._engine.history.created_tid
 
     def _at(self, when: str) -> Runner:
         return self._present.at(when)
@@ -342,15 +348,3 @@ def _close_all(process: int) -> None:
     if process == os.getpid():
         for fs in list(_at_exit):
             fs.close()
-
-
-def drive(job: Generator[Progress, None, T], progress: OnProgress | None) -> T:
-    """Run a long operation to its end, telling how far it is between its slices."""
-    while True:
-        try:
-            step = next(job)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if progress is not None:
-            progress(step)

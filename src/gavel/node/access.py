@@ -11,12 +11,15 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Generator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gavel.errors import BadRequest, NotAVolume
 from gavel.mount import mounted
 from gavel.node import protocol
 from gavel.node.protocol import Json
+
+if TYPE_CHECKING:
+    from gavel.media.cipher import Key
 
 SOCKET_XATTR = "gavel.socket"
 
@@ -134,11 +137,16 @@ def socket_of(directory: str) -> str | None:
         return None
 
 
-def connect(target: Target, *, writing: bool = False) -> Session:
-    """A session on a target; raises VolumeBusy and what opening a volume raises."""
+def connect(target: Target, *, writing: bool = False, key_file: str | None = None) -> Session:
+    """A session on a target; raises VolumeBusy and what opening a volume raises.
+
+    The key of an encrypted volume comes from the key file or from where keys.find() looks; a mount has it already.
+    """
     if isinstance(target, Mounted):
         return RemoteSession(target)
-    return LocalSession(target, writing)
+    from gavel.node import keys
+
+    return LocalSession(target, writing, keys.key_of(target.volume, key_file))
 
 
 class RemoteSession:
@@ -210,33 +218,36 @@ def settle(directory: str) -> OSError | None:
 class LocalSession:
     """Calls on a volume opened in this process: read-only unless the calls will write."""
 
-    def __init__(self, target: Offline, writing: bool) -> None:
+    def __init__(self, target: Offline, writing: bool, key: Key | None = None) -> None:
         from gavel.client.volumes import open_fs
         from gavel.node.service import Service
 
-        self._fs = open_fs(target.volume, read_only=not writing)
+        self._fs = open_fs(target.volume, read_only=not writing, key=key)
         self._service = Service(self._fs, target.volume)
 
     def call(self, name: str, args: Json, on_step: OnStep | None = None) -> Json:
         """See Session."""
         from gavel.client.results import Progress
-        from gavel.node.service import Durable, Item
+        from gavel.node.steps import Durable, Item
 
         job: Generator[object, int | None, Json] = self._service.start(name, args)
         answer: int | None = None
-        while True:
-            try:
-                step = job.send(answer)
-            except StopIteration as end:
-                result: Json = end.value
-                return result
-            answer = self._fs.sync() if isinstance(step, Durable) else None
-            if on_step is None:
-                continue
-            if isinstance(step, Item):
-                on_step("item", step.value)
-            elif isinstance(step, Progress):
-                on_step("progress", {"done": step.done, "total": step.total, "what": step.what})
+        try:
+            while True:
+                try:
+                    step = job.send(answer)
+                except StopIteration as end:
+                    result: Json = end.value
+                    return result
+                answer = self._fs.sync() if isinstance(step, Durable) else None
+                if on_step is None:
+                    continue
+                if isinstance(step, Item):
+                    on_step("item", step.value)
+                elif isinstance(step, Progress):
+                    on_step("progress", {"done": step.done, "total": step.total, "what": step.what})
+        finally:
+            job.close()  # also when somebody pressed Ctrl-C: what was begun ends in order
 
     def close(self) -> None:
         """See Session."""

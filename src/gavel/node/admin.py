@@ -16,7 +16,8 @@ from pathlib import Path
 
 from gavel.client.results import Progress
 from gavel.node import protocol
-from gavel.node.service import Durable, Item, Service
+from gavel.node.service import Service
+from gavel.node.steps import Durable, Item
 
 log = logging.getLogger("gavel.admin")
 

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from gavel.errors import BadRequest
 from gavel.keys import tid as tids
 from gavel.mount import mounted
-from gavel.node import places, protocol
+from gavel.node import keys, places, protocol
 from gavel.node.access import socket_of
 from gavel.node.protocol import Json
 
 if TYPE_CHECKING:
+    from gavel.media.cipher import Key
     from gavel.runtime.engine import Engine
 
 log = logging.getLogger("gavel.node")
@@ -42,6 +43,7 @@ class Options(NamedTuple):
     read_only: bool = False
     as_of: str | None = None
     allow_other: bool = False
+    key: Key | None = None
 
 
 def mount_in_background(options: Options) -> Json:
@@ -51,22 +53,27 @@ def mount_in_background(options: Options) -> Json:
     """
     check_free(options.directory)
     reading, writing = os.pipe()
+    handed = [writing]
     command = [sys.executable, "-P", "-m", "gavel.node", options.volume, options.directory]
     command += ["--read-only"] * options.read_only + ["--allow-other"] * options.allow_other
     if options.as_of is not None:
         command.append(f"--as-of={options.as_of}")
+    if options.key is not None:
+        handed.append(_pipe_holding(protocol.encode(keys.pack(options.key))))
+        command.append(f"--key-fd={handed[-1]}")
     try:
         child = subprocess.Popen(
             [*command, f"--ready-fd={writing}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            pass_fds=(writing,),
+            pass_fds=handed,
             start_new_session=True,
             cwd="/",
         )
     finally:
-        os.close(writing)
+        for descriptor in handed:
+            os.close(descriptor)
     with open(reading, "rb") as pipe:
         try:
             line = pipe.readline()
@@ -86,6 +93,14 @@ def mount_in_background(options: Options) -> Json:
     child.returncode = 0  # it lives on by itself: nobody waits for it here
     ready: Json = message["ready"]
     return ready
+
+
+def _pipe_holding(line: bytes) -> int:
+    """The reading end of a pipe that holds a line, and nothing after it."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as pipe:
+        pipe.write(line)
+    return reading
 
 
 def check_free(directory: str) -> None:
@@ -164,7 +179,7 @@ async def _serve(options: Options, ready: Callable[[Json], None]) -> None:
 
     loop = asyncio.get_running_loop()
     read_only = options.read_only or options.as_of is not None
-    engine, device = open_engine(options.volume, read_only=read_only, loop=loop)
+    engine, device = open_engine(options.volume, read_only=read_only, loop=loop, key=options.key)
     try:
         try:
             await _serve_engine(engine, options, ready)
@@ -252,7 +267,12 @@ def parse(arguments: list[str]) -> tuple[Options, int]:
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--as-of")
     parser.add_argument("--allow-other", action="store_true")
+    parser.add_argument("--key-fd", type=int)
     parser.add_argument("--ready-fd", type=int, required=True)
     found = parser.parse_args(arguments)
-    options = Options(found.volume, found.directory, found.read_only, found.as_of, found.allow_other)
+    key = None
+    if found.key_fd is not None:
+        with open(found.key_fd, "rb") as pipe:
+            key = keys.unpack(protocol.decode(pipe.readline()))
+    options = Options(found.volume, found.directory, found.read_only, found.as_of, found.allow_other, key)
     return options, found.ready_fd

@@ -10,34 +10,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Generator
-from typing import NamedTuple
+from collections.abc import Callable
 
 from gavel.client.fs import Fs
-from gavel.client.results import Progress
 from gavel.errors import BadRequest
-from gavel.filesystem import when
 from gavel.filesystem.diff import Difference, State
 from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
 from gavel.keys import tid as tids
+from gavel.node.care import Care
 from gavel.node.lines import text_diff
 from gavel.node.protocol import Json
-from gavel.runtime.moments import local_zone
-
-
-class Item(NamedTuple):
-    """One thing of a list."""
-
-    value: Json
-
-
-class Durable(NamedTuple):
-    """Asks the driver to sync; it sends back the tid."""
-
-
-Job = Generator[Progress | Item | Durable, int | None, Json]
+from gavel.node.steps import Durable, Item, Job, moment
 
 
 class Service:
@@ -56,6 +41,7 @@ class Service:
             "snapshot_list": self._snapshot_list,
             "snapshot_delete": self._snapshot_delete,
             "check": self._check,
+            **Care(fs, volume).calls,
         }
 
     def start(self, name: str, args: Json) -> Job:
@@ -70,12 +56,16 @@ class Service:
 
     def _info(self) -> Job:
         found = yield from self.fs.info_job()
+        lies = self.fs.volume_format()
         return {
             "volume": self._volume,
             "mounted": self._directory,
             "pid": None if self._directory is None else os.getpid(),
             "label": found.label,
             "identity": found.identity,
+            "version": lies.version,
+            "encryption": lies.encryption or None,
+            "members": len(self.fs.volume_list()),
             "read_only": found.read_only and self._directory is not None,
             "size": found.size,
             "live": found.live,
@@ -84,9 +74,9 @@ class Service:
             "trees": found.trees,
             "free": found.free,
             "reserve": found.reserve,
-            **_moment("created", found.created_tid),
-            **_moment("last", found.last_tid),
-            **_moment("horizon", found.horizon),
+            **moment("created", found.created_tid),
+            **moment("last", found.last_tid),
+            **moment("horizon", found.horizon),
             "records": found.records,
             "past_records": found.past_records,
         }
@@ -94,7 +84,7 @@ class Service:
     def _tid(self) -> Job:
         tid = yield Durable()
         assert tid is not None
-        return _moment("", tid)
+        return moment("", tid)
 
     def _history(self, path: str) -> Job:
         for one in self.fs.history(path):
@@ -133,7 +123,7 @@ class Service:
             if lines:
                 shown["lines"] = text_diff(self.fs, path, one, t0, t1)
             yield Item(shown)
-        return {**_moment("old", t0), **_moment("new", t1)}
+        return {**moment("old", t0), **moment("new", t1)}
 
     def _undo(self, path: str, to: str | None = None, dry_run: bool = False) -> Job:
         before = self.fs.last_tid if dry_run else (yield Durable())
@@ -143,7 +133,7 @@ class Service:
             yield Item({"action": one.kind, "path": one.path, "old_path": one.old_path, "changes": list(one.what)})
         after = before if dry_run else (yield Durable())
         assert after is not None
-        moments = {**_moment("to", done.to), **_moment("before", before), **_moment("after", after)}
+        moments = {**moment("to", done.to), **moment("before", before), **moment("after", after)}
         return {"path": done.path, **moments, "dry_run": dry_run}
 
     def _snapshot_create(self, name: str, when: str | None = None, note: str = "") -> Job:
@@ -168,15 +158,9 @@ class Service:
         return {"deep": deep, "sound": not problems}
 
 
-def _moment(name: str, tid: int) -> Json:
-    """A tid and the time that is in it, as two keys."""
-    prefix = f"{name}_" if name else ""
-    return {f"{prefix}tid": tids.text(tid), f"{prefix}time": when.show(tid, local_zone())}
-
-
 def _version(one: FileVersion) -> Json:
     return {
-        **_moment("", one.tid),
+        **moment("", one.tid),
         "path": one.path,
         "old_path": one.old_path,
         "size": one.size,
@@ -191,7 +175,7 @@ def _transaction(one: Logged) -> Json:
         {"path": event.path, "old_path": event.old_path, "object": event.object, "changes": list(event.what)}
         for event in one.events
     ]
-    return {**_moment("", one.tid), "paths": paths}
+    return {**moment("", one.tid), "paths": paths}
 
 
 def _difference(one: Difference) -> Json:
@@ -211,4 +195,4 @@ def _size(state: State | None) -> int | None:
 
 
 def _snapshot(one: Snapshot) -> Json:
-    return {"name": one.name, **_moment("", one.tid), "created": one.created, "note": one.note}
+    return {"name": one.name, **moment("", one.tid), "created": one.created, "note": one.note}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gavel.client import upkeep
-from gavel.client.aio import drive as drive_on_loop
+from gavel.client.driving import drive_on_loop
 from gavel.client.fs import Fs, drive
 from gavel.client.results import Progress
 from gavel.errors import BadRequest, BadWhen, HistoryPruned
