@@ -212,11 +212,14 @@ class Edit:
             first = bisect_left(keys, batch[i])
             after = bisect_left(keys, last, first)
             hit = after < before and keys[after] == last
-            plain = not self.removes or None not in self.values[i:j]
-            if plain and after == first and not hit:
+            removed = self.values[i:j].count(None) if self.removes else 0
+            if after == first and not hit and not removed:
                 self._splice(node, first, i, j)
-            elif plain and hit and after - first == count - 1 and keys[first : after + 1] == batch[i:j]:
-                self._overwrite(node, first, i, j)
+            elif hit and after - first == count - 1 and removed in (0, count) and keys[first : after + 1] == batch[i:j]:
+                if removed:
+                    self._cut_out(node, first, after + 1)
+                else:
+                    self._overwrite(node, first, i, j)
             else:
                 self._walk(node, first, i, j)
         self.tree.records += len(keys) - before
@@ -249,6 +252,16 @@ class Edit:
         node.values[at:end] = values
         node.tids[at:end] = self.tids[i:j]
         node.size += sum(map(len, values)) - sum(map(len, old))  # type: ignore[arg-type]
+
+    def _cut_out(self, node: Node, at: int, end: int) -> None:
+        """Neighbours that all go."""
+        gone, values, replaced = node.keys[at:end], node.values[at:end], self.replaced
+        replaced.keys += gone
+        replaced.tids += node.tids[at:end]
+        replaced.values += values
+        del node.keys[at:end], node.tids[at:end], node.values[at:end]
+        node.size -= sum(map(len, gone)) + sum(map(len, values)) + RECORD_OVERHEAD * len(gone)
+        node.hot = -1
 
     def _walk(self, node: Node, at: int, i: int, j: int) -> None:
         """The general case, key by key."""

@@ -40,7 +40,11 @@ def _there(stored: list[bytes], keys: list[bytes], i: int, j: int, found: list[b
     at = bisect_left(stored, keys[i])
     if at == len(stored) or stored[at] > keys[j - 1]:
         return
-    for key in keys[i:j]:
+    run = keys[i:j]
+    if stored[at : at + j - i] == run:
+        found += run
+        return
+    for key in run:
         at = bisect_left(stored, key, at)
         if at == len(stored):
             return

@@ -95,4 +95,4 @@ class Transaction:
 def sorted_writes(writes: dict[bytes, bytes | None]) -> tuple[list[bytes], list[bytes | None]]:
     """Keys in order and their values: the form in which history applies them."""
     keys = sorted(writes)
-    return keys, [writes[key] for key in keys]
+    return keys, list(map(writes.__getitem__, keys))

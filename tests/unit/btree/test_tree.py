@@ -115,6 +115,16 @@ def test_deleting_one_by_one_leaves_few_nodes(store: MemoryStore) -> None:
     assert store.live == set()
 
 
+def test_neighbours_that_go_together_are_all_reported(store: MemoryStore) -> None:
+    tree = large(store, 1000)
+    gone = [key(n) for n in range(300, 700)]
+    replaced = put(tree, TID + 1, gone, None)
+    assert (replaced.keys, replaced.tids, replaced.same) == (gone, [TID] * 400, [])
+    assert len(replaced.values) == 400
+    assert [tree.find(key(n)) is None for n in (299, 300, 699, 700)] == [False, True, True, False]
+    assert not any(check_tree(tree))
+
+
 def test_equal_values_are_reported_and_change_nothing(store: MemoryStore) -> None:
     tree = BTree(Pool(store, 1 << 20))
     put(tree, TID, [key(n) for n in range(10)], b"v")
