@@ -87,19 +87,16 @@ class Cache:
 
     # Dirty records.
 
-    def stage(self, writes: dict[bytes, bytes | None]) -> None:
-        """Take in the writes of one operation, as one atomic group."""
-        self.current.dirty.merge(writes)
+    def stage(self, writes: dict[bytes, bytes | None]) -> bool:
+        """Take in the writes of one operation, as one atomic group; tells whether a flush should wait no longer."""
+        dirty = self.current.dirty
+        dirty.merge(writes)
+        return len(dirty.records) >= OVERLAY_RECORDS or self._extents.staged >= OVERLAY_BYTES
 
     @property
     def dirty(self) -> bool:
         """Whether there is anything to flush."""
         return bool(self.current.dirty.records)
-
-    @property
-    def flush_due(self) -> bool:
-        """Whether enough is dirty that a flush should not wait for its time."""
-        return len(self.current.dirty.records) >= OVERLAY_RECORDS or self._extents.staged >= OVERLAY_BYTES
 
     def flush(self) -> Commit:
         """Everything dirty as one commit request. Answer it by `flushed` or `flush_failed` before the next."""

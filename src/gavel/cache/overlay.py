@@ -2,8 +2,8 @@
 
 Invariants:
 - `records` maps a key to its newest value, None for a deletion;
-- every key of `records` stands exactly once, in the list of its object or among the unlisted, so a scan sorts one
-  object's keys, not all;
+- keys stay in `records` in the order in which they came; those that came before the last scan stand in the list of
+  their object, so a scan sorts one object's keys, not all;
 - records enter by whole groups (one POSIX operation each) and leave all together, so no flush shows half a group.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from itertools import islice
 
 from gavel.transaction.merged import merged
 
@@ -44,32 +45,31 @@ class _Keys:
 class Overlay:
     """Dirty records with cheap lookup, insertion and scans within an object."""
 
-    __slots__ = ("_objects", "_unlisted", "records")
+    __slots__ = ("_listed", "_objects", "records")
 
     def __init__(self) -> None:
         self.records: dict[bytes, bytes | None] = {}
         self._objects: dict[bytes, _Keys] = {}
-        self._unlisted: list[bytes] = []  # keys since the last scan; many overlays are never scanned
+        self._listed = 0  # how many keys, the oldest ones, are in the lists; many overlays are never scanned
 
     def merge(self, writes: dict[bytes, bytes | None]) -> None:
         """Add the writes of one operation."""
-        records = self.records
-        self._unlisted += [key for key in writes if key not in records]
-        records.update(writes)
+        self.records.update(writes)
 
     def _list(self) -> None:
         objects = self._objects
-        for key in self._unlisted:
+        fresh = list(islice(reversed(self.records), len(self.records) - self._listed))
+        for key in reversed(fresh):
             name = key[:_OBJECT]
             held = objects.get(name)
             if held is None:
                 held = objects[name] = _Keys()
             held.keys.append(key)
-        self._unlisted.clear()
+        self._listed = len(self.records)
 
     def between(self, lo: bytes, hi: bytes) -> list[bytes]:
         """The dirty keys in [lo, hi), sorted."""
-        if self._unlisted:
+        if self._listed < len(self.records):
             self._list()
         if lo[:_OBJECT] == hi[:_OBJECT]:
             held = self._objects.get(lo[:_OBJECT])

@@ -27,6 +27,7 @@ pack_entry = _VALUE.pack  # (object, type) -> the value of an entry
 unpack_entry = _VALUE.unpack  # the value of an entry -> (object, type)
 
 TYPE_DIRECTORY = 4  # DT_DIR
+_NOT_NAMES = (b"", b".", b"..")
 COOKIE_SELF, COOKIE_PARENT = 1, 2  # of "." and ".."
 
 
@@ -41,12 +42,11 @@ class Entry(NamedTuple):
 
 def check_name(name: bytes) -> None:
     """Whether a name may be given to anything; raises ENAMETOOLONG, ENOENT (empty), EINVAL (NUL or slash in it)."""
-    size = len(name)
-    if size > NAME_MAX:
+    if len(name) > NAME_MAX:
         raise failure(errno.ENAMETOOLONG)
     if b"/" in name or b"\0" in name:
         raise failure(errno.EINVAL)
-    if size < 3 and (not name or name in (b".", b"..")):
+    if name in _NOT_NAMES:
         raise failure(errno.EEXIST if name else errno.ENOENT)
 
 

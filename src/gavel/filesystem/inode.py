@@ -107,6 +107,13 @@ def pair(tx: Transaction, first: bytes, second: bytes) -> tuple[bytes | None, by
 
 def several(tx: Transaction, keys: list[bytes]) -> list[bytes | None]:
     """The values of keys; what is missing of all of them is named in one Miss."""
+    try:
+        return list(map(tx.get, keys))
+    except Miss:
+        return _gathered(tx, keys)
+
+
+def _gathered(tx: Transaction, keys: list[bytes]) -> list[bytes | None]:
     values: list[bytes | None] = []
     ranges: list[Range] = []
     for key in keys:

@@ -7,11 +7,12 @@ object, both directories, and what is replaced change in one transaction or not 
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
+
+import msgspec
 
 from gavel.filesystem import inode as inodes
 from gavel.filesystem import orphans
-from gavel.filesystem.directory import TYPE_DIRECTORY, check_name, pack_entry, unpack_entry
+from gavel.filesystem.directory import TYPE_DIRECTORY, check_name, unpack_entry
 from gavel.filesystem.failure import failure
 from gavel.filesystem.inode import Inode
 from gavel.keys import records
@@ -22,17 +23,14 @@ from gavel.transaction.transaction import Transaction
 NOREPLACE, EXCHANGE = 1, 2  # as in <linux/fs.h>; RENAME_WHITEOUT is EINVAL
 
 
-class _Name(NamedTuple):
+class _Name(msgspec.Struct, gc=False):
     """One side of a rename."""
 
     directory: int
     key: bytes  # of the entry
-    object: int  # 0 for a name that is free
-    type: int
-
-    @property
-    def is_dir(self) -> bool:
-        return self.type == TYPE_DIRECTORY
+    entry: bytes = b""  # its value
+    object: int = 0  # 0 for a name that is free
+    is_dir: bool = False
 
 
 def rename(
@@ -86,9 +84,14 @@ def _read(
     directories = {parent: inodes.directory(values[0])}
     if new_parent != parent:
         directories[new_parent] = inodes.directory(values[3])
-    old = _Name(parent, old_key, *(unpack_entry(values[1]) if values[1] is not None else (0, 0)))
-    new = _Name(new_parent, new_key, *(unpack_entry(values[2]) if values[2] is not None else (0, 0)))
-    return directories, old, new
+    return directories, _name(parent, old_key, values[1]), _name(new_parent, new_key, values[2])
+
+
+def _name(directory: int, key: bytes, entry: bytes | None) -> _Name:
+    if entry is None:
+        return _Name(directory, key)
+    obj, kind = unpack_entry(entry)
+    return _Name(directory, key, entry, obj, kind == TYPE_DIRECTORY)
 
 
 def _check_loops(tx: Transaction, old: _Name, new: _Name, exchange: bool) -> None:
@@ -152,8 +155,12 @@ def _exchange(tx: Transaction, directories: dict[int, Inode], old: _Name, new: _
 
 def _place(tx: Transaction, what: _Name, where: _Name) -> None:
     """Let a name hold an object."""
-    inode = inodes.read(tx, what.object)
+    key = records.inode(tx.pfs, what.object)
+    value = tx.get(key)
+    if value is None:
+        raise failure(errno.ESTALE)
+    inode = inodes.decode(value)
     inode.parent, inode.name_hash = where.directory, records.entry_cookie(where.key)
     inode.ctime = tx.now
-    inodes.write(tx, what.object, inode)
-    tx.put(where.key, pack_entry(what.object, what.type))
+    tx.put(key, inodes.encode(inode))
+    tx.put(where.key, what.entry)

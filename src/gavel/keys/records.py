@@ -27,7 +27,7 @@ OBJECTS = b"objects"  # the counter of object ids: the first one that is not res
 _HEAD = Struct(">HBQB")
 _WIDE = Struct(">HBQBQ")
 HEAD_SIZE = _HEAD.size
-_head, _wide = _HEAD.pack, _WIDE.pack
+_head, _wide, _cookie = _HEAD.pack, _WIDE.pack, Struct(">Q").unpack_from
 
 COOKIE_MAX = 2**63 - 1
 _FIRST_COOKIE = 3  # 1 and 2 are "." and ".."
@@ -77,7 +77,8 @@ def entry_name(key: bytes) -> bytes:
 
 def entry_cookie(key: bytes) -> int:
     """The readdir cookie in a directory entry's key."""
-    return int.from_bytes(key[HEAD_SIZE : HEAD_SIZE + 8], "big")
+    cookie: int = _cookie(key, HEAD_SIZE)[0]
+    return cookie
 
 
 def entries(pfs: int, directory: int, cookie: int = 0) -> tuple[bytes, bytes]:

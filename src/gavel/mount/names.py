@@ -37,10 +37,10 @@ def name_at(body: memoryview, start: int) -> bytes:
 
 def two_names(body: memoryview, start: int) -> tuple[bytes, bytes]:
     """The two names that end a request; raises as name_at."""
-    first, end, second = name_at(body, start).partition(b"\0")
-    if not end:
-        raise OSError(errno.EINVAL, "one name where two should be")
-    return first, second
+    parts = bytes(body[start:]).split(b"\0")
+    if len(parts) != 3 or parts[2]:
+        raise OSError(errno.EINVAL, "not two names, each with its end")
+    return parts[0], parts[1]
 
 
 class Names:

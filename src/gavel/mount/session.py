@@ -117,18 +117,15 @@ class Session:
         together. So the next request is looked for, until giving way shows that others can use the processor.
         """
         self._again = False
-        buffers, read, clock, answer = self._buffers, os.readv, time.monotonic_ns, self._answer
-        fd = self.fd
-        now = clock()
-        end = now + TURN_NS
-        give_up = 0
+        fd, buffers, read, clock, answer = self.fd, self._buffers, os.readv, time.monotonic_ns, self._answer
+        end = clock() + TURN_NS
         while True:
             try:
                 length = read(fd, buffers)
             except BlockingIOError:
-                if not give_up or not self._look_on(give_up):
-                    return
-                continue
+                if self._look_on():
+                    continue
+                return
             except OSError as error:
                 if error.errno in _NOT_YET:
                     continue
@@ -136,19 +133,18 @@ class Session:
                 return
             self._last = now = clock()
             answer(length)
-            if self.fd < 0:
-                return
+            if now < self._crowded or self.fd < 0:
+                return  # if more is there, the loop says so for less than it costs to look
             if now >= end:
                 # With requests without end: others first, then on at once.
                 self._again = True
                 self._loop.call_soon(self._resume)
                 return
-            give_up = now + LOOK_NS if now > self._crowded else 0
 
-    def _look_on(self, give_up: int) -> bool:
+    def _look_on(self) -> bool:
         """Give way, and tell whether to look once more."""
         before = time.monotonic_ns()
-        if before >= give_up:
+        if before >= self._last + LOOK_NS:
             return False
         os.sched_yield()
         if time.monotonic_ns() - before > AWAY_NS:

@@ -121,11 +121,11 @@ class Engine:
         tx = self.cache.writer(self.clock())
         result = op(tx, *args, **kwargs)
         if tx.writes:
-            self.cache.stage(tx.writes)
+            flush_due = self.cache.stage(tx.writes)
             if not self._flush_armed:
                 self._flush_armed = True
                 self._shell.later(FLUSH_SECONDS, self._flush_in_time)
-            if self.cache.flush_due:
+            if flush_due:
                 self._flush_or_note()
         return result
 
