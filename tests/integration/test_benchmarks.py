@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ("bulk", ["write", "read", "untar"]),
         ("recovery", ["mount after SIGKILL", "memory"]),
         ("real_work", ["git", "SQLite"]),
+        ("check", ["trees", "records"]),
+        ("compression", ["in process", "log in MB", "mounted"]),
     ],
 )
 def test_a_suite_runs_and_says_what_it_found(suite: str, works: list[str], tmp_path: Path) -> None:

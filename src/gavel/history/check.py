@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import ge
 from struct import unpack
 from typing import NamedTuple
@@ -95,20 +95,25 @@ class Live:
         self._keys: list[bytes] = []
         self._tids: list[int] = []
 
-    def created(self, key: bytes) -> int | None:
-        """When the live version of a key began; None where there is none."""
-        keys = self._keys
-        if not keys or key > keys[-1] or self._edits != self._current.edits:
-            self._edits = self._current.edits
-            keys, self._tids, _ = next(self._current.slices(key), ([], [], []))
-            self._keys = keys
-        at = bisect_left(keys, key)
-        return self._tids[at] if at < len(keys) and keys[at] == key else None
+    def among(self, wanted: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+        """Those of the keys, which ascend, that have a live version, and when it began."""
+        current = self._current
+        keys, tids, edits = self._keys, self._tids, self._edits
+        last, at = (keys[-1] if keys else b""), 0
+        for key in wanted:
+            if key > last or edits != current.edits:
+                edits = self._edits = current.edits
+                keys, tids, _ = next(current.slices(key), ([], [], []))
+                self._keys, self._tids = keys, tids
+                last, at = (keys[-1] if keys else b"\xff" * len(key)), 0
+            at = bisect_left(keys, key, at)
+            if at < len(keys) and keys[at] == key:
+                yield key, tids[at]
 
 
 def live_after_past(leaf: Closed, live: Live) -> Iterator[str]:
     """The live version of a key began when its last closed one had ended, or later."""
-    for key, deleted in dict(zip(leaf.keys, leaf.deleted, strict=True)).items():
-        created = live.created(key)
-        if created is not None and created < deleted:
-            yield f"{key.hex()} is live since 0x{created:016x} and was closed at 0x{deleted:016x}"
+    newest = dict(zip(leaf.keys, leaf.deleted, strict=True))
+    for key, created in live.among(newest):
+        if created < newest[key]:
+            yield f"{key.hex()} is live since 0x{created:016x} and was closed at 0x{newest[key]:016x}"
