@@ -450,3 +450,96 @@ def test_umount_says_when_not_everything_could_be_written(tmp_path: Path) -> Non
         places.place(pid).log.unlink()
     finally:
         shell.clean()
+
+
+def test_upkeep_on_a_live_mount(shell: Shell) -> None:
+    top = shell.base / "mnt"
+    (top / "d").mkdir()
+    for number in range(32):
+        (top / "d" / str(number)).write_bytes(os.urandom(1024**2))
+    shell.tid()
+    shell.run("snapshot", "create", "mnt", "kept")
+    content = {number: (top / "d" / str(number)).read_bytes() for number in range(0, 32, 4)}
+    for number in range(32):
+        if number not in content:
+            (top / "d" / str(number)).unlink()
+    before = shell.json("info", "mnt", "--snapshots")
+    assert [one["bytes"] for one in before["snapshots"]] == [24 * 1024**2]
+    assert "stored for /d" in shell.run("retention", "mnt/d", "all:1d")
+    shell.run("snapshot", "delete", "mnt", "kept")
+    assert shell.json("prune", "mnt", "--everything", "--dry-run")["bytes"] == 24 * 1024**2
+    assert shell.json("prune", "mnt", "--everything")["versions"] > 0
+    assert shell.json("reblock", "mnt")["damaged"] == 0
+    after = shell.json("info", "mnt")
+    assert after["history"] == 0 and after["free"] - before["free"] >= 23 * 1024**2
+    assert os.statvfs(top).f_bavail * os.statvfs(top).f_frsize >= 23 * 1024**2
+    assert shell.json("scrub", "mnt", "--limit", "1000")["damages"] == 0
+    assert all((top / "d" / str(number)).read_bytes() == data for number, data in content.items())
+    (top / "again").write_bytes(content[0] + content[4])
+    shell.tid()
+    shell.json("dedup", "mnt/d", "--simulate")
+    assert "dedup" in shell.run("cleanup", "mnt", "--set", "dedup=7d/5m")
+    assert [one["error"] for one in shell.json("cleanup", "mnt/d")["runs"]] == [None] * 4
+    assert shell.run("compression", "d", "on", cwd=top) == "compression of /d: on\n"
+    assert "already" in shell.run("upgrade", "mnt")
+    assert shell.json("check", "mnt", "--deep")["sound"] is True
+
+
+def test_devices_come_and_go_under_a_live_mount(shell: Shell) -> None:
+    top = shell.base / "mnt"
+    before = os.statvfs(top).f_blocks
+    shell.run("volume", "add", "mnt", "second", "--size", "1G")
+    assert os.statvfs(top).f_blocks > before
+    assert [one["number"] for one in shell.json("volume", "list", "mnt")["members"]] == [0, 1]
+    (top / "f").write_bytes(os.urandom(8 * 1024**2))
+    content = (top / "f").read_bytes()
+    shell.run("umount", "mnt")
+    shell.run("mount", "disk.gavel", "mnt")
+    shell.run("volume", "remove", "mnt", "second")
+    (shell.base / "second").unlink()
+    assert os.statvfs(top).f_blocks == before
+    assert (top / "f").read_bytes() == content
+    assert shell.json("check", "mnt", "--deep")["sound"] is True
+
+
+def test_an_encrypted_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = Shell(tmp_path)
+    (tmp_path / "mnt").mkdir()
+    monkeypatch.delenv("GAVEL_PASSPHRASE", raising=False)
+    try:
+        shell.run("mkfs", "disk.gavel", "--size", "256M", "--key-file", "key")
+        assert "encrypted" in shell.run("mount", "disk.gavel", "mnt", code=output.USAGE)
+        shell.run("mount", "disk.gavel", "mnt", "--key-file", "key")
+        (tmp_path / "mnt" / "f").write_bytes(b"plain to see" * 10_000)
+        assert shell.json("info", "mnt")["encryption"] == "key file"
+        monkeypatch.setenv("GAVEL_NEW_PASSPHRASE", "correct horse")
+        assert shell.json("rekey", "mnt") == {"encryption": "passphrase"}
+        shell.run("umount", "mnt")
+        assert b"plain to see" not in (tmp_path / "disk.gavel").read_bytes()
+        assert "passphrase" in shell.run("mount", "disk.gavel", "mnt", "--key-file", "key", code=output.USAGE)
+        monkeypatch.setenv("GAVEL_PASSPHRASE", "wrong")
+        assert "does not open" in shell.run("mount", "disk.gavel", "mnt", code=output.USAGE)
+        monkeypatch.setenv("GAVEL_PASSPHRASE", "correct horse")
+        shell.run("mount", "disk.gavel", "mnt")
+        assert (tmp_path / "mnt" / "f").read_bytes() == b"plain to see" * 10_000
+        for one in places.running():
+            if one.volume.startswith(str(tmp_path)):
+                assert b"correct horse" not in Path(f"/proc/{one.pid}/cmdline").read_bytes()
+    finally:
+        shell.clean()
+
+
+def test_ctrl_c_ends_the_work_in_the_mount(shell: Shell) -> None:
+    (shell.base / "mnt" / "f").write_bytes(os.urandom(8 * 1024**2))
+    shell.tid()
+    command = [sys.executable, "-m", "gavel", "scrub", "mnt", "--limit", "0.001"]
+    process = subprocess.Popen(command, cwd=shell.base, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)  # it would take hours
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert shell.json("scrub", "mnt")["damages"] == 0, "nothing is in its way any more"

@@ -85,6 +85,7 @@ def volume_remove(present: Present, which: str) -> Generator[Progress, None, Vol
             yield from run_reblock(present, 0.0)
             if _found(engine, which).used <= BIG_BLOCK:  # that of its name
                 break
+            _settle(engine)
             yield from _answered(engine, "checkpoint", engine.request_checkpoint)
         yield from _answered(engine, "letting go", lambda heard: remove_member(engine, before.number, heard))
     except BaseException:
@@ -111,6 +112,14 @@ def upgrade(present: Present) -> Generator[Progress, None, int]:
     if engine.volume.version < layout.VERSION:
         yield from _answered(engine, "upgrading", engine.request_checkpoint)
     return engine.volume.version
+
+
+def _settle(engine: Engine) -> None:
+    """Have the volume know that no file data waits for a record any more, also where nothing is written that says so."""
+    with engine.turn:
+        engine.flush()
+        if not engine.cache.open_transactions:
+            engine.volume.settle(engine.volume.written)
 
 
 def _answered(engine: Engine, what: str, ask: Callable[[Waiter], T]) -> Generator[Progress, None, T]:
