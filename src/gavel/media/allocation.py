@@ -51,6 +51,7 @@ class Allocation:
             if blockmap.kinds[block] != HEADER:
                 blockmap.release(block)
                 log.last_of.pop(block, None)
+                log.data_of.pop(block, None)
                 self._trimmer.freed(block)
 
     def _spared(self) -> set[int]:
@@ -59,8 +60,10 @@ class Allocation:
         spared = {0, log.block, self._nodes.block, self._map_block}
         spared.update(run.start // BIG_BLOCK for run in self._nodes.runs if run.parts)
         spared.update(run.start // BIG_BLOCK for run in log.runs if run.parts)
-        needed = min(self._header.log_sequence - 1, self._settled)
-        spared.update(block for block, sequence in log.last_of.items() if sequence > needed)
+        replayed, settled, data_of = self._header.log_sequence - 1, self._settled, log.data_of
+        for block, sequence in log.last_of.items():
+            if sequence > replayed or data_of.get(block, sequence) > settled:
+                spared.add(block)
         return spared
 
     def _writable(self) -> None:

@@ -8,7 +8,8 @@ Invariants:
   payloads are summed once;
 - a big-block always has room for a LINK frame, which says where the log goes on;
 - an append either is taken whole or raises with nothing taken;
-- `last_of[block]` is the highest sequence in every LOG big-block that holds frames after the newest checkpoint.
+- `last_of[block]` is the highest sequence in every LOG big-block that holds frames after the newest checkpoint, and
+  `data_of[block]` is at least that of its last data frame, if known.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Log(Stream):
     """The open end of the log. Until start() has been called it takes nothing."""
 
     __slots__ = (
-        "_checkpoint", "_full_at", "_map", "_salt", "_sum", "appended", "durable", "failed", "keep_append", "keep_data",
-        "last_of", "writable", "written",
+        "_checkpoint", "_data", "_full_at", "_map", "_salt", "_sum", "appended", "data_of", "durable", "failed",
+        "keep_append", "keep_data", "last_of", "writable", "written",
     )  # fmt: skip
 
     def __init__(self, device: Device, blockmap: BlockMap, salt: int, keep_data: int, keep_append: int) -> None:
@@ -64,6 +65,8 @@ class Log(Stream):
         self.failed: DeviceFailed | None = None
         self.writable = False
         self.last_of: dict[int, int] = {}
+        self.data_of: dict[int, int] = {}
+        self._data = 0  # the sequence of the last data frame
 
     @property
     def sum(self) -> int:
@@ -138,7 +141,7 @@ class Log(Stream):
             self.waiting += size
         self.appended += size
         self._sum = total
-        self.written += 1
+        self.written = self._data = self.written + 1
         return cursor + DATA_AT
 
     def _direct(self, parts: list[Buffer], size: int) -> None:
@@ -178,6 +181,7 @@ class Log(Stream):
         self._put(LINK, layout.LINK_BODY.pack(block))
         self._map.fill(self.block, self.cursor - self.block * BIG_BLOCK)
         self.last_of[self.block] = self.written
+        self.data_of[self.block] = max(self.data_of.get(self.block, 0), self._data)
         self.move(block)
         self._full_at = self.end - LINK_SIZE
 

@@ -173,7 +173,7 @@ class Volume(Allocation):
         log.append(MARK, MARK_BODY.pack(self._lives), 0)
         log.write_out()
         self._device.sync()
-        log.durable = log.written
+        log.durable = self._settled = log.written  # what was replayed is applied, what was staged before never will be
         log.checkpointed(self._header.generation)
         if self._cipher is not None:
             self._cipher.begin(self._lives, self._seed)  # only now: this life is durable, nobody seals under it again
@@ -237,7 +237,8 @@ class Volume(Allocation):
         Its big-block is not freed before settle() and a checkpoint have gone beyond what is written by now, as if a
         frame had been written there. Only for what an applied record refers to, or a frame that is not settled.
         """
-        self._log.last_of[place // BIG_BLOCK] = self._log.written + 1
+        block, sequence = place // BIG_BLOCK, self._log.written + 1
+        self._log.last_of[block] = self._log.data_of[block] = sequence
 
     def fail(self, error: DeviceFailed) -> None:
         """Note that a sync has failed: what was written since the last one is uncertain, nothing more is taken."""

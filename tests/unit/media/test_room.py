@@ -7,7 +7,7 @@ import pytest
 from gavel.errors import VolumeFull
 from gavel.limits import BIG_BLOCK
 from gavel.media.blockmap import BlockMap
-from gavel.media.layout import FREE, LOG, TREE
+from gavel.media.layout import FREE, HELD, LOG, TREE
 from gavel.media.room import Trimmer, victims
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
@@ -72,6 +72,21 @@ def test_what_replay_needs_or_may_still_be_referred_to_is_no_victim() -> None:
     for _ in range(2):
         volume.flush()
     assert (tree, TREE) in [victim[:2] for victim in volume.victims(1.0)]
+
+
+def test_marks_and_links_keep_nothing_from_being_settled() -> None:
+    device = make()
+    volume, _ = reopen(device)
+    place = volume.append_data(bytes(MIB))
+    volume.add_live(place, MIB)
+    volume.settle(volume.written)
+    volume.append(16, b"the record")
+    volume.exclude(range(place // BIG_BLOCK, place // BIG_BLOCK + 1))
+    checkpoint(volume, device)
+    assert [victim.live for victim in volume.victims(0.0)] == [MIB]
+    volume.drop_live(place, MIB)
+    checkpoint(volume, device)
+    assert volume._map.kinds[place // BIG_BLOCK] == HELD
 
 
 def test_excluded_big_blocks_are_victims_however_full() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import gavel
-from gavel.client.volumes import open_engine
+from gavel.client.fs import Fs
+from gavel.client.volumes import caller, open_engine
 from gavel.errors import BadRequest, DeviceFailed, GavelError, MemberMissing, NotAVolume, VolumeBusy
 from gavel.limits import BIG_BLOCK, VOLUME_MIN
 from gavel.media.volume import Volume
@@ -241,3 +242,37 @@ def test_open_device_leaves_nothing_open_when_it_fails(tmp_path: Path) -> None:
     with pytest.raises(MemberMissing):
         open_device(str(path))
     FileDevice(str(path)).close()
+
+
+@pytest.mark.parametrize("key", [None, gavel.KeyFile(bytes(range(32)))])
+def test_a_member_full_of_data_is_emptied_by_reblock_and_removed(tmp_path: Path, key: gavel.KeyFile | None) -> None:
+    path, second = tmp_path / "first", str(tmp_path / "second")
+    gavel.format_volume(path, size=VOLUME_MIN + 10 * BIG_BLOCK, key=key)
+    engine, device = open_engine(path, key=key)
+    fs = Fs(engine, caller())
+    try:
+        waited(engine, lambda waiter: add_member(engine, second, waiter, size=16 * BIG_BLOCK))
+        fs.write_bytes("/filler", content(), sync=True)
+        fs.write_bytes("/kept", content()[::-1])
+        with engine.turn:
+            waiting = engine.volume.members()[1]
+        assert waiting.live > BIG_BLOCK
+        fs.remove("/filler")
+        for _ in range(1000):  # a large file goes in slices, when there is time
+            fs.prune("/", everything=True)
+            if engine.volume.space().data < 1.1 * len(content()):
+                break
+        with engine.turn:
+            engine.volume.exclude(waiting.member.blocks)
+        fs.reblock()
+        with engine.turn:
+            assert engine.volume.members()[1].used == BIG_BLOCK, "its name"
+        waited(engine, lambda waiter: remove_member(engine, waiting.member.number, waiter))
+        assert fs.read_bytes("/kept") == content()[::-1]
+    finally:
+        engine.close_now()
+        device.close()
+    os.unlink(second)
+    with gavel.open(path, key=key) as fs:
+        assert fs.read_bytes("/kept") == content()[::-1]
+        assert list(fs.check(deep=True)) == []
