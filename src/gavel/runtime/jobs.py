@@ -221,12 +221,14 @@ class Jobs:
                 job.out_of_time = True
                 self._end(job, State.STOPPED)
                 return
-            if self._ahead(job) > 0:
-                return
             if job._asked is None:
+                if self._ahead(job) > 0:
+                    return
                 self._step(job)
-            if job._asked is not None and not self._answered(job):
-                return
+            while job._asked is not None:
+                if not self._answered(job):
+                    return
+                self._step(job)  # at once: it may rely on what it asked for only until others have their turn
             now = clock()
             if now >= end:
                 return

@@ -59,6 +59,7 @@ def prune(
     cut short still come by everywhere. Durable when it is through.
     """
     place = cursor if cursor is not None else Cursor()
+    yield Ask.QUIET  # no open transaction stands on a state that is about to go
     before, after = yield Write(moving(history, keep, everything))
     dropped = 0
     start, wrapped = place.value, not place.value

@@ -117,6 +117,29 @@ def test_a_job_writes_and_gets_checkpoints_and_quiet() -> None:
     assert opened(system.device.crash(keep=0.0)).engine.history.get(KEY) == b"written"
 
 
+def test_quiet_lasts_until_the_job_yields_again() -> None:
+    """However short the slices are, and whatever others write between them."""
+    system = fresh()
+    engine = system.engine
+    engine.jobs.slice_ns = 1
+    dirty: list[bool] = []
+
+    def work() -> Steps[None]:
+        for n in range(20):
+            yield Ask.QUIET
+            dirty.append(engine.cache.dirty)
+            yield Progress(n, 20, "things")
+
+    job = engine.jobs.start("work", work())
+    n = 0
+    while not job.over:
+        engine.write(namespace.create, ROOT_OBJECT, b"f%d" % n, 0o100644, WHO)
+        n += 1
+        system.shell.run(0.0001)
+    assert dirty == [False] * 20
+    assert n > 10
+
+
 def test_what_goes_wrong_is_raised_in_the_job_which_may_go_on() -> None:
     system = fresh()
 
