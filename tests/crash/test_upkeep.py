@@ -130,7 +130,9 @@ def run_cut(system: System, random: Random, work: Work) -> list[Cut]:
     job = engine.jobs.start("job", work(engine))
     while not job.over:
         if random.random() < 0.3:
-            _write(engine, b"o%d" % random.randrange(4), random.randbytes(2000), random.choice([0, 500]))
+            # In the midst of a file: records that are not committed yet refer to extents that the job may move.
+            name = b"%s%02d" % (random.choice([b"f", b"o"]), random.randrange(20))
+            _write(engine, name, random.randbytes(random.choice([300, 2000])), random.choice([0, 500]))
             if random.random() < 0.3:
                 durable = system.sync()
         system.shell.run(0.0005)
