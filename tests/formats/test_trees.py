@@ -6,7 +6,7 @@ import msgspec
 
 from gavel.btree.frozen import TreeRoot
 from gavel.btree.node import NODE_MAX, Node, decode, encode
-from gavel.history import roots
+from gavel.history import horizon, roots
 from gavel.history.past import past_key
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/internals/trees.md").read_text()
@@ -14,6 +14,10 @@ DOCUMENT = (Path(__file__).parents[2] / "docs/internals/trees.md").read_text()
 LEAF = "940092c4016bc4026b3292cf064429dd98cda800cf064429dd98cda90092c40176c400"
 INNER = "940191c4026b3292cf064429dd98cda900cf064429dd98cda80092cf0000000200400004cf0000000200800004"
 ROOTS = "9501cf064429dd98cda9000095cf000000020040000401cf064429dd98cda9000203950000000000"
+NEWER_ROOTS = (
+    "9701cf064429dd98cda900cf064429dd98cda80095cf000000020040000401cf064429dd98cda9000203950000000000cd1388cd012c"
+)
+HORIZON = "92cf064429dd98cda90091cf064429dd98cda800"
 
 TID = 0x064429DD98CDA800
 
@@ -47,6 +51,20 @@ def test_the_bytes_of_roots_of_version_1_are_read() -> None:
     assert (found.version, found.last_tid, found.horizon) == (1, TID + 256, 0)
     assert found.current == TreeRoot(0x200400004, 1, TID + 256, 2, 3)
     assert found.past == TreeRoot(0, 0, 0, 0, 0)
+    assert (found.live_data, found.past_data) == (roots.UNKNOWN, roots.UNKNOWN)
+
+
+def test_the_bytes_of_roots_stay_as_they_are() -> None:
+    tree = TreeRoot(0x200400004, 1, TID + 256, 2, 3)
+    found = roots.Roots(roots.VERSION, TID + 256, TID, tree, roots.NO_TREE, 5000, 300)
+    assert roots.encode(found).hex() == NEWER_ROOTS
+    assert roots.decode(bytes.fromhex(NEWER_ROOTS)) == found
+
+
+def test_the_bytes_of_the_record_of_the_horizon_stay_as_they_are() -> None:
+    assert horizon.horizon_key(0) == bytes.fromhex("0000 00 0000000000000000 08") + b"horizon\0"
+    assert horizon.encode(horizon.Horizon(TID + 256, (TID,))).hex() == HORIZON
+    assert horizon.decode(bytes.fromhex(HORIZON)) == horizon.Horizon(TID + 256, (TID,))
 
 
 def test_an_empty_volume_has_no_roots() -> None:

@@ -1,7 +1,8 @@
 """Live bytes: which bytes of file data in the log are referred to by versions of records.
 
 A version refers to its extent as long as it exists, live or closed; closing it moves it and changes nothing. So
-applying only ever adds; a prune drops what it removes.
+applying only ever adds to the bytes of a big-block; a prune drops what it removes, a relink moves them. Beside that
+history knows how many of them live versions refer to and how many closed ones, where closing does make a difference.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ class Ledger(Protocol):
 
     def add_live(self, place: int, n: int) -> None:
         """`n` more bytes of the big-block with `place` are referred to."""
+
+    def drop_live(self, place: int, n: int) -> None:
+        """`n` bytes of the big-block with `place` are referred to no longer."""
 
 
 def data_runs(keys: Sequence[bytes]) -> list[tuple[int, int]]:
@@ -61,10 +65,31 @@ def live_bytes(values: Sequence[bytes | None]) -> dict[int, int]:
     return found
 
 
-def count_live(ledger: Ledger, keys: list[bytes], values: list[bytes | None], same: list[bytes]) -> None:
-    """Tell the ledger what the fresh versions of a transaction refer to; `same` keys got no fresh version."""
-    if keys and keys[-1][2:3] < _DATA and keys[0][:2] == keys[-1][:2]:
-        return  # one pseudo-filesystem, nothing as far up as data
+def without_data(keys: Sequence[bytes]) -> bool:
+    """Whether sorted record keys are of one pseudo-filesystem and none as far up as data, told at a glance."""
+    return not keys or (keys[-1][2:3] < _DATA and keys[0][:2] == keys[-1][:2])
+
+
+def referred(keys: Sequence[bytes], values: Sequence[bytes | None]) -> dict[int, int]:
+    """What records with these sorted keys refer to: bytes by the first place of a big-block."""
+    found: dict[int, int] = {}
+    for first, last in data_runs(keys):
+        for place, size in live_bytes(values[first:last]).items():
+            found[place] = found.get(place, 0) + size
+    return found
+
+
+def stored(keys: Sequence[bytes], values: Sequence[bytes | None]) -> int:
+    """How many bytes that is."""
+    return sum(referred(keys, values).values())
+
+
+def count_live(ledger: Ledger, keys: list[bytes], values: list[bytes | None], same: list[bytes]) -> int:
+    """Tell the ledger what the fresh versions of a transaction refer to; `same` keys got no fresh version.
+
+    Returns how many bytes that is.
+    """
+    total = 0
     for first, last in data_runs(keys):
         run: Sequence[bytes | None] = values[first:last]
         if same:
@@ -72,3 +97,17 @@ def count_live(ledger: Ledger, keys: list[bytes], values: list[bytes | None], sa
             run = [value for key, value in zip(keys[first:last], run, strict=True) if key not in old]
         for place, size in live_bytes(run).items():
             ledger.add_live(place, size)
+            total += size
+    return total
+
+
+def relink(ledger: Ledger, old: bytes, new: bytes) -> int:
+    """Tell the ledger that a data record has another value; returns by how many bytes it refers to more."""
+    grown = 0
+    for place, size in live_bytes([new]).items():
+        ledger.add_live(place, size)
+        grown += size
+    for place, size in live_bytes([old]).items():
+        ledger.drop_live(place, size)
+        grown -= size
+    return grown

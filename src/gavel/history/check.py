@@ -11,13 +11,22 @@ from typing import NamedTuple
 from gavel.btree.checker import check_tree
 from gavel.btree.tree import BTree
 from gavel.errors import Damaged
+from gavel.history.accounting import stored
 from gavel.history.past import TID_SIZE
+from gavel.history.walk import leaves_of_data
 
 
-def problems(current: BTree, past: BTree, last_tid: Callable[[], int], deep: bool) -> Iterator[str]:
-    """All that is wrong; "" between pieces of work, where the trees may be edited."""
+def problems(
+    current: BTree, past: BTree, last_tid: Callable[[], int], data: Callable[[], tuple[int, int]], deep: bool
+) -> Iterator[str]:
+    """All that is wrong; "" between pieces of work, where the trees may be edited.
+
+    `last_tid` and `data` give what the history knows of itself at that moment.
+    """
+    sound = True
     for name, tree in (("current", current), ("past", past)):
         for problem in check_tree(tree, loaded_only=not deep):
+            sound = sound and not problem
             yield f"{name}: {problem}" if problem else ""
         yield ""
     if not deep:
@@ -25,6 +34,8 @@ def problems(current: BTree, past: BTree, last_tid: Callable[[], int], deep: boo
     try:
         yield from young(current, past, last_tid)
         yield from _of_the_past(current, past)
+        if sound:
+            yield from data_counted(current, past, data)
     except Damaged as damage:
         yield str(damage)
 
@@ -47,6 +58,20 @@ def young(current: BTree, past: BTree, last_tid: Callable[[], int]) -> Iterator[
     for name, tree in (("current", current), ("past", past)):
         if tree.bound > last_tid():
             yield f"{name}: something is younger (0x{tree.bound:016x}) than the last tid 0x{last_tid():016x}"
+
+
+def data_counted(current: BTree, past: BTree, data: Callable[[], tuple[int, int]]) -> Iterator[str]:
+    """History knows how much file data live and closed versions refer to; left open where the trees are edited."""
+    edits, found = (current.edits, past.edits), [0, 0]
+    for number, tree in enumerate((current, past)):
+        for keys, _, values in leaves_of_data(tree):
+            found[number] += stored(keys, values)
+            yield ""
+            if edits != (current.edits, past.edits):
+                return
+    for name, counted, there in zip(("current", "past"), data(), found, strict=True):
+        if counted != there:
+            yield f"{name}: {counted} bytes of file data are counted, versions refer to {there}"
 
 
 class Closed(NamedTuple):

@@ -30,17 +30,15 @@ from gavel.errors import Damaged, DeviceFailed, GavelError, HistoryPruned
 from gavel.history import horizon as horizons
 from gavel.history import past as closed
 from gavel.history import roots
-from gavel.history.accounting import count_live
+from gavel.history.accounting import count_live, referred, relink, stored, without_data
 from gavel.history.changes import changed_since, changes_between
 from gavel.history.check import problems
 from gavel.history.horizon import Horizon, recalled, said
 from gavel.history.prune import needless
 from gavel.history.versions import Change, Counts, Step, Version
-from gavel.history.walk import walk
-from gavel.keys.records import is_data
+from gavel.history.walk import data_in, walk
 from gavel.limits import BIG_BLOCK, NODE_CACHE_BYTES, SLICE_NODES
 from gavel.media import layout
-from gavel.media.extents import reference
 from gavel.media.volume import Volume
 
 
@@ -51,8 +49,8 @@ class History:
     """
 
     __slots__ = (
-        "_broken", "_checkpointing", "_current", "_past", "_pool", "_unsure", "_volume", "get", "horizon", "kept",
-        "last_tid",
+        "_broken", "_checkpointing", "_current", "_live_data", "_past", "_past_data", "_pool", "_unsure", "_volume",
+        "get", "horizon", "kept", "last_tid",
     )  # fmt: skip
 
     horizon: int
@@ -74,6 +72,9 @@ class History:
         self._unsure: GavelError | None = None
         self.horizon, self.kept = start.horizon, ()
         self._recall_horizon()
+        self._live_data, self._past_data = start.live_data, start.past_data
+        if self._live_data == roots.UNKNOWN:  # once: from the first checkpoint on it is in the roots
+            self._live_data, self._past_data = data_in(self._current), data_in(self._past)
         self._checkpointing = False
         self._broken: Damaged | DeviceFailed | None = None
         self.get = self._current.get  # the most frequent call of all does without a layer
@@ -200,13 +201,12 @@ class History:
         """
         if self._unsure is not None:
             raise self._unsure
-        found = needless(self._past, cursor, limit, self.horizon, self.kept)
+        found = needless(self._past, cursor, limit, Horizon(self.horizon, self.kept))
         if found.keys:
             self._rewrite(self._past, found.keys, [0] * len(found.keys), [None] * len(found.keys))
-            for stored, value in zip(found.keys, found.values, strict=True):
-                extent = reference(value) if is_data(stored) else None
-                if extent is not None:
-                    self._volume.drop_live(*extent)
+            for place, size in referred(found.keys, found.values).items():
+                self._volume.drop_live(place, size)
+                self._past_data -= size
         return found.after, len(found.keys)
 
     # -- how it is kept ----------------------------------------------------------------------------------------
@@ -226,18 +226,25 @@ class History:
     def relocate(self, key: bytes, create_tid: int, delete_tid: int | None, old: bytes, new: bytes) -> bool:
         """Let a version of a data record have another value that means the same, tids kept: no change to anybody.
 
-        False when there is no such version with the `old` value any more. Not logged: it is durable with the next
-        checkpoint, and what the old value refers to is not used anew before. Raises Damaged, DeviceFailed.
+        Given as live, it may have been closed meanwhile. False when there is no such version with the `old` value any
+        more. Not logged: it is durable with the next checkpoint, and what the old value refers to is not used anew
+        before. Raises Damaged, DeviceFailed.
         """
-        tree, stored = (self._current, key) if delete_tid is None else (self._past, closed.past_key(key, delete_tid))
-        if tree.find(stored) != (create_tid, old):
+        if delete_tid is None and self._current.find(key) == (create_tid, old):
+            self._rewrite(self._current, [key], [create_tid], [new])
+            self._live_data += relink(self._volume, old, new)
+            return True
+        place = closed.past_key(key, delete_tid) if delete_tid is not None else self._closed_since(key, create_tid)
+        if place is None or self._past.find(place) != (create_tid, old):
             return False
-        self._rewrite(tree, [stored], [create_tid], [new])
-        for value, count in ((new, self._volume.add_live), (old, self._volume.drop_live)):
-            extent = reference(value)
-            if extent is not None:
-                count(*extent)
+        self._rewrite(self._past, [place], [create_tid], [new])
+        self._past_data += relink(self._volume, old, new)
         return True
+
+    def _closed_since(self, key: bytes, create_tid: int) -> bytes | None:
+        """Where the version lies that began at `create_tid`, if it is closed."""
+        found = self._past.seek(closed.past_key(key, create_tid + 1))
+        return found[0] if found is not None and found[0][: -closed.TID_SIZE] == key else None
 
     def _rewrite(self, tree: BTree, keys: list[bytes], tids: list[int], values: list[bytes | None]) -> None:
         """Edit a tree without a transaction. Iterators under way begin anew, as for every edit."""
@@ -325,7 +332,7 @@ class History:
             return
         if self._broken is not None:
             raise self._broken
-        replaced = Replaced()
+        replaced, data = Replaced(), not without_data(keys)
         try:
             self._current.merge(tid, keys, [tid] * len(keys), values, replaced)
             if replaced.keys:
@@ -334,10 +341,15 @@ class History:
                 nothing = Replaced()
                 self._past.merge(tid, moved, replaced.tids, replaced.values, nothing)  # type: ignore[arg-type]
                 assert not nothing.keys and not nothing.same, "a version is closed once"
+                if data:
+                    size = stored(replaced.keys, replaced.values)
+                    self._live_data -= size
+                    self._past_data += size
         except (Damaged, DeviceFailed) as trouble:
             self._broken = trouble
             raise
-        count_live(self._volume, keys, values, replaced.same)
+        if data:
+            self._live_data += count_live(self._volume, keys, values, replaced.same)
         self.last_tid = tid
         if keys and keys[0] <= horizons.KEY:
             at = bisect_left(keys, horizons.KEY)
@@ -357,7 +369,9 @@ class History:
             raise self._broken
         self._checkpointing = True
         try:
-            volume, last_tid, horizon = self._volume, self.last_tid, self.horizon
+            volume, last_tid = self._volume, self.last_tid
+            known = last_tid, self.horizon
+            data = self._live_data, self._past_data
             volume.freeze()
             frozen = self._current.freeze(), self._past.freeze()
             written = 0
@@ -366,7 +380,7 @@ class History:
                     written += 1
                     if written % SLICE_NODES == 0:
                         yield Step.SLICE
-            image = roots.Roots(roots.VERSION, last_tid, horizon, frozen[0].root, frozen[1].root)
+            image = roots.Roots(roots.VERSION, *known, frozen[0].root, frozen[1].root, *data)
             volume.finish(roots.encode(image), max(last_tid, volume.last_tid), clean)
             yield Step.SYNC
             volume.publish()
@@ -385,7 +399,10 @@ class History:
     def counts(self) -> Counts:
         """How much there is."""
         current, past, pool = self._current, self._past, self._pool
-        return Counts(current.records, past.records, current.nodes, past.nodes, len(pool), pool.bytes, self.dirty_bytes)
+        return Counts(
+            current.records, past.records, current.nodes, past.nodes, len(pool), pool.bytes, self.dirty_bytes,
+            self._live_data, self._past_data,
+        )  # fmt: skip
 
     def node_addresses(self, cursor: bytes, count: int) -> tuple[list[int], bytes | None]:
         """Addresses of about `count` nodes from a cursor on (empty: from the beginning), and the next cursor.
@@ -403,4 +420,6 @@ class History:
 
         Yields "" from time to time, when nothing is wrong: a chance to let others run and apply.
         """
-        return problems(self._current, self._past, lambda: self.last_tid, deep)
+        return problems(
+            self._current, self._past, lambda: self.last_tid, lambda: (self._live_data, self._past_data), deep
+        )

@@ -16,6 +16,7 @@ from gavel.errors import Damaged, NewerFormat
 VERSION: Final = 1
 
 NO_TREE: Final = TreeRoot(0, 0, 0, 0, 0)
+UNKNOWN: Final = -1  # the count of a release that did not keep it
 
 
 class Roots(msgspec.Struct, array_like=True, frozen=True):
@@ -26,6 +27,8 @@ class Roots(msgspec.Struct, array_like=True, frozen=True):
     horizon: int = 0  # as-of access below this tid fails, as its versions may have been pruned
     current: TreeRoot = NO_TREE
     past: TreeRoot = NO_TREE
+    live_data: int = UNKNOWN  # stored bytes of file data that live versions refer to
+    past_data: int = UNKNOWN  # the same of closed ones
 
 
 encode = msgspec.msgpack.Encoder().encode

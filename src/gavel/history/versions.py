@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How much there is: records and B-tree nodes of both trees, and what of it is in memory."""
+    """How much there is: records, B-tree nodes and file data of both trees, and what of it is in memory."""
 
     live_records: int
     past_records: int
@@ -34,6 +34,8 @@ class Counts(NamedTuple):
     cached_nodes: int  # clean nodes in memory
     cached_bytes: int  # their encoded size
     dirty_bytes: int  # about what the next checkpoint has to write
+    live_data: int  # stored bytes of file data that live versions refer to, each counting what it refers to
+    past_data: int  # the same of closed versions
 
 
 class Step(Enum):

@@ -16,7 +16,6 @@ JOBS: dict[str, Callable[[Fs, int], Generator[Any, None, Any]]] = {
     "diff": lambda fs, first: fs.diff_job("/", first, None),
     "log": lambda fs, first: fs.log_job("/", None, None, None),
     "check": lambda fs, first: fs.check_job(True),
-    "info": lambda fs, first: fs.info_job(),
 }
 
 

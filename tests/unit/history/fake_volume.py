@@ -40,6 +40,13 @@ class FakeVolume:
     def add_live(self, place: int, n: int) -> None:
         self.live[place // BIG_BLOCK] = self.live.get(place // BIG_BLOCK, 0) + n
 
+    def drop_live(self, place: int, n: int) -> None:
+        left = self.live[place // BIG_BLOCK] - n
+        assert left >= 0
+        self.live[place // BIG_BLOCK] = left
+        if not left:
+            del self.live[place // BIG_BLOCK]
+
     def freeze(self) -> None:
         self.image_nodes = set(self.live_nodes)
         self.image_live = dict(self.live)

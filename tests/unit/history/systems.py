@@ -7,6 +7,7 @@ import msgspec
 
 from gavel.history.history import History
 from gavel.history.versions import Step
+from gavel.history.walk import data_in
 from gavel.keys.records import is_data
 from gavel.limits import BIG_BLOCK, VOLUME_MIN
 from gavel.media import layout
@@ -32,6 +33,13 @@ def data_live(history: History) -> Live:
                     block = extent[0] // BIG_BLOCK
                     live[block] = live.get(block, 0) + extent[1]
     return live
+
+
+def check_counts(history: History) -> None:
+    """What history says of file data is what its trees refer to."""
+    counts = history.counts()
+    assert (counts.live_data, counts.past_data) == (data_in(history._current), data_in(history._past))
+    assert counts.live_data + counts.past_data == sum(data_live(history).values())
 
 
 def node_addresses(history: History) -> set[int]:
@@ -60,6 +68,7 @@ class FakeSystem:
 
     def check_live(self) -> None:
         assert data_live(self.history) == self.volume.live
+        check_counts(self.history)
         assert node_addresses(self.history) == self.volume.live_nodes
 
     def check_image(self) -> None:
@@ -67,6 +76,7 @@ class FakeSystem:
         volume = self.volume.reopened()
         history = History(volume, self.cache_bytes)  # type: ignore[arg-type]
         assert data_live(history) == volume.live
+        check_counts(history)
         assert node_addresses(history) == (volume.live_nodes if volume.roots else set())
 
     def sync(self) -> None:
@@ -131,6 +141,7 @@ class VolumeSystem:
 
     def _check(self, volume: Volume, history: History) -> None:
         expected = data_live(history)
+        check_counts(history)
         for address in node_addresses(history):
             offset, size = layout.node_extent(address)
             expected[offset // BIG_BLOCK] = expected.get(offset // BIG_BLOCK, 0) + size
