@@ -115,7 +115,7 @@ def upgrade(present: Present) -> Generator[Progress, None, int]:
 
 
 def _settle(engine: Engine) -> None:
-    """Have the volume know that no file data waits for a record any more, also where nothing is written that says so."""
+    """Have the volume know that no file data waits for a record any more, also where nothing is written."""
     with engine.turn:
         engine.flush()
         if not engine.cache.open_transactions:
