@@ -54,16 +54,19 @@ def reap(tx: Transaction, obj: int) -> bool:
 
     An object that has a name is left alone, and one that is gone already is no error.
     """
-    value = tx.get(records.inode(tx.pfs, obj))
-    if value is not None and inodes.decode(value).nlink:
-        return True
+    key = records.inode(tx.pfs, obj)
+    value = tx.get(key)
     if value is not None:
         inode = inodes.decode(value)
-        if inode.used and not data.drop(tx, obj, SLICE_RECORDS):
-            return False
+        if inode.nlink:
+            return True
+        if inode.used:
+            at_once = not inode.xattrs and data.drop_single(tx, obj, inode)  # the inode goes along in this transaction
+            if not at_once and not data.drop(tx, obj, SLICE_RECORDS):
+                return False
         if inode.xattrs and not _drop_xattrs(tx, obj):
             return False
-        tx.delete(records.inode(tx.pfs, obj))
+        tx.delete(key)
     tx.delete(records.orphan(tx.pfs, obj))
     return True
 

@@ -37,7 +37,7 @@ _PIECES_MAX = 1000  # IOV_MAX less the header
 _NOT_YET = frozenset({errno.EINTR, errno.ENOENT})  # reading: the request was withdrawn; look for the next
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
 _PAGE = 4096
-_BUSY_NS = 5_000_000
+_BUSY_NS = 50_000_000  # on a crowded machine a program that never rests pauses for a few turns of the scheduler
 _BACKGROUND, _CONGESTED = 64, 48  # requests the kernel may have under way by itself; where it begins to slow down
 
 _WANTED = (

@@ -248,10 +248,15 @@ def test_a_miss_names_all_that_is_lacking(store: Store) -> None:
 # Orphans.
 
 
-def test_reaping_leaves_nothing(store: Store) -> None:
+@pytest.mark.parametrize("places", [[], [0], [5000], [0, 5000], [5000, 0]], ids=str)
+@pytest.mark.parametrize("size", [None, 700, 5300, 9000], ids=str)
+def test_reaping_leaves_nothing(store: Store, places: list[int], size: int | None) -> None:
     before = dict(store.records.records)
     obj = make(store, b"a")
-    store.run(data.write, obj, 0, b"x" * 1000)
+    for place in places:
+        store.run(data.write, obj, place, b"x" * 1000)
+    if size is not None:
+        store.run(data.truncate, obj, size)
     store.run(xattr.set, obj, b"user.x", b"1")
     store.run(namespace.unlink, ROOT_OBJECT, b"a")
     assert store.run(orphans.reap, obj)
