@@ -9,6 +9,7 @@ import pytest
 import gavel
 from gavel.cli import output
 from gavel.cli.main import run
+from gavel.media import layout
 from gavel.node import keys
 from tests.unit.cli.test_offline import ROOT, SIZE, Command, documented, gavel_, loaded
 
@@ -229,6 +230,22 @@ def test_upgrade(gavel_: Command, tmp_path: Path, aged: str) -> None:
     now = loaded(gavel_("upgrade", aged, "--json"))
     assert set(now) == documented("upgrade") and now["before"] == now["version"]
     assert "already" in gavel_("upgrade", aged)
+    _make_older(aged)
+    assert "version 1" in gavel_("info", aged)
+    assert gavel_("info", aged, "--json") and "version 1" in gavel_("info", aged), "looking changes nothing"
+    assert "was of format 1 and is of format 2" in gavel_("upgrade", aged)
+    assert "all is well" in gavel_("check", aged, "--deep")
+
+
+def _make_older(path: str) -> None:
+    """Have the headers say what the former release said; the volume has nothing that it did not know."""
+    with open(path, "r+b") as file:
+        for slot in range(layout.SLOTS):
+            file.seek(layout.slot_offset(slot))
+            header = layout.unpack_header(file.read(layout.SLOT_SIZE))
+            assert isinstance(header, layout.Header)
+            file.seek(layout.slot_offset(slot))
+            file.write(layout.pack_header(header._replace(version=1)))
 
 
 def test_an_interrupted_job_ends_in_order(
