@@ -1,4 +1,4 @@
-"""History against a list of versions: applies, as-of reads, changes, checkpoints cut anywhere, crashes."""
+"""History against a list of versions: applies, as-of reads, changes, prunes, checkpoints cut anywhere, crashes."""
 
 import os
 from collections.abc import Iterator
@@ -6,17 +6,22 @@ from contextlib import ExitStack
 from itertools import islice
 from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gavel.errors import HistoryPruned
 from gavel.history import history
-from gavel.history.versions import Step
+from gavel.history.horizon import KEY, Horizon, encode, recalled
+from gavel.history.versions import Change, Step
 from gavel.keys import records
 from gavel.keys.ranges import just
+from gavel.limits import BIG_BLOCK
+from gavel.media import layout
 from tests.unit.btree.memory_store import small_nodes
 from tests.unit.history.model import Model, Writes, as_pairs, sorted_lists
-from tests.unit.history.systems import FakeSystem, VolumeSystem
+from tests.unit.history.systems import FakeSystem, VolumeSystem, node_addresses
 
 SOAK = bool(os.environ.get("GAVEL_SOAK"))
 EPOCH = 1_763_800_000_000_000 << 8
@@ -48,6 +53,8 @@ class HistoryMachine(RuleBasedStateMachine):
         self.running: Iterator[Step] | None = None
         self.applied: list[tuple[int, Writes]] = []
         self.extents: list[bytes] = []
+        self.whole = Model()  # without prunes
+        self.held = Horizon()
 
     def teardown(self) -> None:
         if hasattr(self, "stack"):
@@ -59,6 +66,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.tid += 256
         self.system.apply(self.tid, *sorted_lists(writes))
         self.model.apply(self.tid, writes)
+        self.whole.apply(self.tid, writes)
         self.applied.append((self.tid, writes))
 
     def value(self, key: bytes, size: int, marker: int) -> bytes:
@@ -118,9 +126,43 @@ class HistoryMachine(RuleBasedStateMachine):
         self.running = None
         survived = self.system.crash(seed)
         assert survived >= self.durable or survived == max((t for t in self.model.tids if t <= self.durable), default=0)
-        self.model = self.model.until(survived)
+        self.whole = self.whole.until(survived)
+        self.held = recalled(self.whole.versions(KEY))
+        self.model = self.whole
+        self.prune(7)  # a prune that was not durable is undone; its horizon may be there or not
         self.applied = [each for each in self.applied if each[0] <= survived]
         self.extents.clear()  # those of lost transactions may be gone
+
+    @rule(data=st.data())
+    def move_horizon(self, data: st.DataObject) -> None:
+        readable = [tid for tid in self.model.tids if self.held.readable(tid)]
+        if readable:
+            horizon = max(self.held.horizon, data.draw(st.sampled_from(readable)))
+            kept = data.draw(st.sets(st.sampled_from(readable), max_size=4))
+            self.apply({KEY: encode(Horizon(horizon, tuple(sorted(kept))))})
+            self.held = Horizon(horizon, tuple(sorted(tid for tid in kept if tid < horizon)))
+
+    @rule(value=st.sampled_from([None, b"", b"\xc1", encode(Horizon(1, (0,)))]))
+    def say_nothing_of_the_horizon(self, value: bytes | None) -> None:
+        self.apply({KEY: value})
+
+    @rule(limit=st.sampled_from([1, 5, 1000]))
+    def prune(self, limit: int) -> None:
+        cursor: bytes | None = b""
+        while cursor is not None:
+            cursor, count = self.system.history.prune(cursor, limit)
+            assert count <= limit
+        self.model = self.model.pruned(self.held)
+
+    @rule(steps=st.integers(1, 5), count=st.integers(1, 4), which=st.integers(0, 7))
+    def evacuate(self, steps: int, count: int, which: int) -> None:
+        history = self.system.history
+        blocks = {layout.node_extent(address)[0] // BIG_BLOCK for address in sorted(node_addresses(history))}
+        chosen = {block for block in sorted(blocks) if which & 1 << block % 3}
+        cursor: bytes | None = b""
+        for _ in range(steps):
+            if cursor is not None:
+                cursor, _ = history.evacuate(chosen, cursor, count)
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -138,6 +180,9 @@ class HistoryMachine(RuleBasedStateMachine):
             return b"", END
         return (a, b) if choice == 3 else (a + b"\0", b + b"\0")
 
+    def readable(self, at: int) -> bool:
+        return self.held.readable(at)
+
     @rule(data=st.data())
     def get(self, data: st.DataObject) -> None:
         key, asked = KEYS[data.draw(which)], self.system.history
@@ -146,7 +191,11 @@ class HistoryMachine(RuleBasedStateMachine):
         live = versions[-1] if versions and versions[-1].delete_tid is None else None
         assert asked.get(key) == (live.value if live else None)
         assert asked.version(key) == ((live.create_tid, live.value) if live else None)
-        assert asked.get_at(key, at) == self.model.at(at).get(key)
+        if self.readable(at):
+            assert asked.get_at(key, at) == self.whole.at(at).get(key)
+        else:
+            with pytest.raises(HistoryPruned):
+                asked.get_at(key, at)
         assert asked.versions(key) == versions
 
     @rule(data=st.data())
@@ -154,21 +203,46 @@ class HistoryMachine(RuleBasedStateMachine):
         (lo, hi), at = self.bounds(data), max(0, self.moment(data))
         asked = self.system.history
         assert as_pairs(asked.scan(lo, hi)) == self.model.at(self.tid, lo, hi)
-        assert as_pairs(asked.scan_at(lo, hi, at)) == self.model.at(at, lo, hi)
+        if self.readable(at):
+            assert as_pairs(asked.scan_at(lo, hi, at)) == self.whole.at(at, lo, hi)
+        else:
+            with pytest.raises(HistoryPruned):
+                asked.scan_at(lo, hi, at)
 
     @rule(data=st.data())
     def compare(self, data: st.DataObject) -> None:
         (lo, hi), t0, t1 = self.bounds(data), max(0, self.moment(data)), max(0, self.moment(data))
         asked = self.system.history
-        assert list(asked.changes(t0, t1, lo, hi)) == self.model.changes(t0, t1, lo, hi)
+        if not self.readable(t0) or (t0 < t1 and not self.readable(t1)):
+            with pytest.raises(HistoryPruned):
+                asked.changes(t0, t1, lo, hi)
+        elif t0 >= self.held.horizon:
+            assert list(asked.changes(t0, t1, lo, hi)) == self.whole.changes(t0, t1, lo, hi)
+        else:
+            self.same_ends(list(asked.changes(t0, t1, lo, hi)), t0, t1, lo, hi)
+        if t0 < self.held.horizon and t0 < asked.last_tid:
+            with pytest.raises(HistoryPruned):
+                asked.changed(lo, hi, t0)
+            return
         told = asked.changed(lo, hi, t0)
-        expected = {(change.key, change.tid) for change in self.model.changes(t0, self.tid, lo, hi)}
+        expected = {(change.key, change.tid) for change in self.whole.changes(t0, self.tid, lo, hi)}
         assert told in expected if expected else told is None
+
+    def same_ends(self, told: list[Change], t0: int, t1: int, lo: bytes, hi: bytes) -> None:
+        """Changes from a kept state on tell what it had and what is there at the end, of all keys that differ."""
+        assert [(change.key, change.tid) for change in told] == sorted({(each.key, each.tid) for each in told})
+        before, after = self.whole.at(t0, lo, hi), self.whole.at(max(t0, t1), lo, hi)
+        first = {change.key: change.old for change in reversed(told)}
+        last = {change.key: change.new for change in told}
+        assert all(first[key] == before.get(key) and last[key] == after.get(key) for key in first)
+        assert {key for key in {**before, **after} if before.get(key) != after.get(key)} <= set(first)
 
     @rule(data=st.data(), batch=batches, taken=st.integers(0, 40))
     def read_while_changing(self, data: st.DataObject, batch: dict[int, tuple[int, int] | None], taken: int) -> None:
         at, t0, last = max(0, self.moment(data)), max(0, self.moment(data)), self.tid
-        state, changes = self.model.at(min(at, last)), self.model.changes(t0, last)
+        at = at if self.readable(at) else self.held.horizon
+        t0 = max(t0, self.held.horizon)
+        state, changes = self.whole.at(min(at, last)), self.whole.changes(t0, last)
         scan, told = self.system.history.scan_at(b"", END, at), self.system.history.changes(t0, last)
         some, first = list(islice(scan, taken)), list(islice(told, taken))
         self.apply({KEYS[n]: what and self.value(KEYS[n], *what) for n, what in batch.items()})

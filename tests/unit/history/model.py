@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
+from gavel.history.horizon import Horizon
 from gavel.history.versions import Change, Version
 
 Writes = dict[bytes, bytes | None]
@@ -38,6 +39,18 @@ class Model:
         then.tids = [each for each in self.tids if each <= tid]
         then.last_tid = tid
         return then
+
+    def pruned(self, held: Horizon) -> "Model":
+        """The model without what no state that is kept shows."""
+        rest = Model()
+        for key, versions in self.all.items():
+            rest.all[key] = [
+                each
+                for each in versions
+                if each.delete_tid is None or not held.needless(each.create_tid, each.delete_tid)
+            ]
+        rest.tids, rest.last_tid = list(self.tids), self.last_tid
+        return rest
 
     def versions(self, key: bytes) -> list[Version]:
         return self.all.get(key, [])
