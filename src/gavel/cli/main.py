@@ -53,8 +53,11 @@ app.add_typer(members.app, name="volume")
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command line; the exit code."""
+    import logging
+
     from gavel.cli import output
 
+    logging.getLogger("gavel").addHandler(logging.NullHandler())  # stderr is for the one sentence
     try:
         app(args=arguments)
     except SystemExit as end:
