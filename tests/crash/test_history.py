@@ -12,13 +12,17 @@ from unittest.mock import patch
 
 import pytest
 
+from gavel.errors import HistoryPruned
 from gavel.history import history
+from gavel.history.horizon import KEY, Horizon, encode, recalled
 from gavel.history.versions import Step
 from gavel.keys import records
+from gavel.limits import BIG_BLOCK
+from gavel.media import layout
 from gavel.sim.device import SimDevice
 from tests.unit.btree.memory_store import small_nodes
 from tests.unit.history.model import Model, Writes, as_pairs, sorted_lists
-from tests.unit.history.systems import VolumeSystem
+from tests.unit.history.systems import VolumeSystem, node_addresses
 
 SEEDS = range(20) if os.environ.get("GAVEL_SOAK") else range(2)
 END = b"\xff"
@@ -33,7 +37,13 @@ class Workload:
 
     def step(self) -> None:
         choice = self.random.random()
-        if choice < 0.6:
+        if choice < 0.04:
+            self.move_horizon()
+        elif choice < 0.1:
+            self.prune()
+        elif choice < 0.12:
+            self.evacuate()
+        elif choice < 0.6:
             self.apply()
         elif choice < 0.7:
             self.system.sync()
@@ -60,6 +70,31 @@ class Workload:
         if random.random() < 0.3:
             self.system.volume.flush()
 
+    def move_horizon(self) -> None:
+        """Onwards, keeping some of what can be read."""
+        held = recalled(self.model.versions(KEY))
+        readable = [tid for tid in self.model.tids if held.readable(tid)]
+        if not readable:
+            return
+        horizon = max(held.horizon, readable[len(readable) // 2])
+        kept = [tid for tid in readable if tid < horizon and self.random.random() < 0.1]
+        tid = self.model.last_tid + 256
+        writes: Writes = {KEY: encode(Horizon(horizon, tuple(kept)))}
+        self.model.apply(tid, writes)
+        self.system.apply(tid, *sorted_lists(writes))
+
+    def prune(self) -> None:
+        cursor: bytes | None = b""
+        while cursor is not None:
+            cursor, _ = self.system.history.prune(cursor, 20)
+
+    def evacuate(self) -> None:
+        history = self.system.history
+        blocks = {layout.node_extent(address)[0] // BIG_BLOCK for address in sorted(node_addresses(history))}
+        cursor: bytes | None = b""
+        while cursor is not None:
+            cursor, _ = history.evacuate(blocks, cursor, 3)
+
     def advance_checkpoint(self) -> None:
         if self.running is None:
             self.running = self.system.checkpoint()
@@ -76,11 +111,21 @@ def judge(device: SimDevice, workload: Workload, durable: int) -> VolumeSystem:
     assert back.last_tid in (0, *then.tids)
     assert back.last_tid >= durable
     assert as_pairs(back.scan(b"", END)) == then.at(back.last_tid)
+    held = recalled(then.versions(KEY))
+    assert (back.horizon, back.kept) == (held.horizon, held.kept)
     for at in workload.random.sample(then.tids, min(3, len(then.tids))):
-        assert as_pairs(back.scan_at(b"", END, at)) == then.at(at)
+        if held.readable(at):
+            assert as_pairs(back.scan_at(b"", END, at)) == then.at(at)
+        else:
+            with pytest.raises(HistoryPruned):
+                back.scan_at(b"", END, at)
+    needed = then.pruned(held)
     for key, versions in then.all.items():
-        assert back.versions(key) == versions
-    assert list(back.changes(0, back.last_tid)) == then.changes(0, back.last_tid)
+        left = back.versions(key)
+        assert [each for each in versions if each in left] == left, "nothing but what was"
+        assert [each for each in left if each in needed.all[key]] == needed.all[key], "and all that can be seen"
+    since = held.horizon
+    assert list(back.changes(since, back.last_tid)) == then.changes(since, back.last_tid)
     assert [problem for problem in back.check(True) if problem] == []
     system.check_live()
     return system

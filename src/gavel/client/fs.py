@@ -263,7 +263,7 @@ class Fs(Upkept, Tree):
         return jobs.check(self._present, deep)
 
     def info(self) -> Info:
-        """What the volume is and how full. Takes a look at every data record, so time by how much there is."""
+        """What the volume is and how full."""
         return drive(self.info_job(), None)
 
     def info_job(self) -> Generator[Progress, None, Info]:
