@@ -32,7 +32,7 @@ Handler = Callable[[Header, memoryview], Reply]
 TURN_NS = 5_000_000  # how long one turn may answer requests before timers and other callbacks get theirs
 LOOK_NS = 100_000  # how long after a request to look for the next one before sleeping
 AWAY_NS = 30_000  # giving way for longer than this means that somebody else needs the processor
-CROWDED_NS = 300_000_000  # how long then not to look any more
+CROWDED = 50  # how many times as long then not to look any more: so it costs at most a fiftieth
 _PIECES_MAX = 1000  # IOV_MAX less the header
 _NOT_YET = frozenset({errno.EINTR, errno.ENOENT})  # reading: the request was withdrawn; look for the next
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
@@ -147,8 +147,9 @@ class Session:
         if before >= self._last + LOOK_NS:
             return False
         os.sched_yield()
-        if time.monotonic_ns() - before > AWAY_NS:
-            self._crowded = before + CROWDED_NS
+        now = time.monotonic_ns()
+        if now - before > AWAY_NS:
+            self._crowded = now + CROWDED * (now - before)
             return False
         return True
 
