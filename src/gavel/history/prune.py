@@ -1,6 +1,6 @@
 """Which closed versions nobody can see any more.
 
-Looked for leaf by leaf, all over the past: which leaves hold none is not known from above. That costs some 0.3 µs for
+Looked for leaf by leaf, all over the past: which leaves hold none is not known from above. That costs about 0.5 µs for
 a version that stays, and reading the past once.
 """
 
