@@ -35,7 +35,7 @@ REPLAY_RECORDS_MAX: Final = 100_000
 DIRTY_NODES_MAX: Final = 128 * MIB  # nodes waiting in memory; a record in a leaf of its own dirties 16 KiB
 
 # Memory.
-NODE_CACHE_BYTES: Final = 48 * MIB  # encoded size of clean B-tree nodes kept decoded (resident: some three times that)
+NODE_CACHE_BYTES: Final = 72 * MIB  # encoded size of clean B-tree nodes kept decoded (resident: some three times that)
 EXTENT_CACHE_BYTES: Final = 16 * MIB  # verified file data kept for the next piece of a sequential read
 OVERLAY_RECORDS: Final = 8192  # dirty records that make a flush due; bounds how long one flush holds the loop
 OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
