@@ -7,6 +7,7 @@ medium and were checked to be single components.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,12 @@ from gavel.upkeep.recover import Past, Salvage
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _WHY_MAX = 300
+_KINDS = {
+    stat.S_IFCHR: "a device file",
+    stat.S_IFBLK: "a device file",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 class Report(NamedTuple):
@@ -81,10 +88,8 @@ class Host:
             self._dress(where, inode)
 
     def _set_xattrs(self) -> None:
-        """Attributes of what was written, as far as the host takes them; ACLs are kept in a form of ours."""
+        """Attributes of what was written, ACLs among them, as far as the host takes them."""
         for obj, name, value in self._salvage.xattrs():
-            if name.startswith(b"system."):
-                continue
             for path in [()] if obj == ROOT_OBJECT else self._salvage.paths(obj):
                 try:
                     os.setxattr(self._place(path), name, value, follow_symlinks=False)
@@ -172,15 +177,18 @@ class Host:
                 self._report([where], "partial", state.inode.size, missing, why)
 
     def _make_other(self, obj: int, inode: Inode) -> None:
-        """A symbolic link; devices, pipes and sockets hold nothing to recover."""
-        if not inode.is_symlink:
-            return
+        """What is neither file nor directory; a device file, which only root may make, is told as lost to others."""
         for name in self._names(obj):
             where = self._fresh(name, obj)
-            os.symlink(inode.target, where)
-            if self._owner:
-                os.lchown(where, inode.uid, inode.gid)
-            os.utime(where, ns=(inode.atime, inode.mtime), follow_symlinks=False)
+            try:
+                if inode.is_symlink:
+                    os.symlink(inode.target, where)
+                else:
+                    os.mknod(where, inode.mode, inode.rdev)
+            except PermissionError:
+                self._report([where], "lost", 0, 0, f"only root may make {_KINDS[stat.S_IFMT(inode.mode)]}")
+                continue
+            self._dress(where, inode)
             self._report([where], "whole", inode.size, 0)
 
     # -- names and attributes ----------------------------------------------------------------------------------
@@ -207,9 +215,10 @@ class Host:
 
     def _dress(self, where: bytes, inode: Inode) -> None:
         if self._owner:
-            os.chown(where, inode.uid, inode.gid)
-        os.chmod(where, inode.mode & 0o7777)
-        os.utime(where, ns=(inode.atime, inode.mtime))
+            os.lchown(where, inode.uid, inode.gid)
+        if not inode.is_symlink:
+            os.chmod(where, inode.mode & 0o7777)
+        os.utime(where, ns=(inode.atime, inode.mtime), follow_symlinks=False)
 
     def _report(self, places: list[bytes], state: str, size: int, missing: int, why: str = "") -> None:
         for place in places:

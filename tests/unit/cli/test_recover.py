@@ -12,6 +12,7 @@ import pytest
 import gavel
 from gavel.cli.main import run
 from gavel.client.volumes import format_volume, open_fs
+from gavel.filesystem.acl import ACCESS, Ace, encode
 from gavel.media.cipher import KeyFile
 from gavel.media.layout import SLOT_STRIDE, SLOTS
 
@@ -84,6 +85,25 @@ def test_files_links_modes_and_times_come_back(volume: Path, tmp_path: Path, rec
     assert colour == b"blue"
     assert told["certain"] and (told["partial"], told["lost"]) == (0, 0)
     assert {one["state"] for one in told["files"]} == {"whole"}
+
+
+def test_access_lists_and_special_files_come_back(tmp_path: Path, recover: Recover) -> None:
+    acl = encode([Ace(1, 6), Ace(2, 4, 1234), Ace(4, 4), Ace(16, 6), Ace(32, 0)])
+    path = tmp_path / "disk.gavel"
+    with gavel.open(path, create=True, size=SIZE) as fs:
+        fs.write_bytes("shared", b"x")
+        fs.setxattr("shared", ACCESS.decode(), acl)
+        for name, mode, device in (("pipe", stat.S_IFIFO, 0), ("null", stat.S_IFCHR, os.makedev(1, 3))):
+            fs.mknod(name, mode | 0o620, device)
+    wipe(path)
+    owner = os.geteuid() == 0
+    told = recover(path, tmp_path / "out", code=0 if owner else 5)
+    out = tmp_path / "out" / "files"
+    assert told["refused"] or os.getxattr(out / "shared", ACCESS) == acl
+    assert stat.S_ISFIFO((out / "pipe").stat().st_mode) and stat.S_IMODE((out / "pipe").stat().st_mode) == 0o620
+    states = {one["path"]: one["state"] for one in told["files"]}
+    assert states == {"files/shared": "whole", "files/pipe": "whole", "files/null": "whole" if owner else "lost"}
+    assert not owner or (out / "null").stat().st_rdev == os.makedev(1, 3)
 
 
 def test_past_states_on_request(volume: Path, tmp_path: Path, recover: Recover) -> None:
