@@ -1,33 +1,42 @@
-"""Virtual time: it stands still until somebody moves it.
+"""The clock of a simulated host: it may run fast or slow, be off, and be set forth or back.
 
-Invariant: neither reading ever runs back, unless a test sets the wall clock back on purpose.
+Invariant: between two settings it never runs back.
 """
 
 from __future__ import annotations
 
+from gavel.sim.world import World
 
-class SimClock:
-    """A monotonic clock (ns from 0) and a wall clock (ns since 1970) that move together."""
+PARTS = 1_000_000  # a rate is in parts per million of true time
 
-    __slots__ = ("_monotonic", "_offset")
 
-    def __init__(self, wall: int = 1_750_000_000 * 10**9) -> None:
-        self._monotonic = 0
-        self._offset = wall
+class HostClock:
+    """What one host takes for the time, in ns since 1970."""
 
-    def monotonic(self) -> int:
-        """Nanoseconds since this clock was made."""
-        return self._monotonic
+    __slots__ = ("_base", "_rate", "_since", "_world")
 
-    def wall(self) -> int:
-        """Nanoseconds since 1970."""
-        return self._monotonic + self._offset
+    def __init__(self, world: World, wall: int = 1_750_000_000 * 10**9, rate: int = PARTS) -> None:
+        self._world = world
+        self._base = wall
+        self._since = world.now
+        self._rate = rate
 
-    def advance(self, nanoseconds: int) -> None:
-        """Let time pass."""
-        assert nanoseconds >= 0
-        self._monotonic += nanoseconds
+    def now(self) -> int:
+        """Nanoseconds since 1970, as this host believes."""
+        return self._base + (self._world.now - self._since) * self._rate // PARTS
 
-    def step_wall(self, nanoseconds: int) -> None:
-        """Set the wall clock forth or (negative) back, as an administrator or a bad time server would."""
-        self._offset += nanoseconds
+    def true_delay(self, nanoseconds: int) -> int:
+        """How long it truly takes until this clock has moved on by so much, if nobody sets it."""
+        return -(-max(0, nanoseconds) * PARTS // self._rate)
+
+    def step(self, nanoseconds: int) -> None:
+        """Set the clock forth or (negative) back, as an administrator or a bad time server would."""
+        self._base = self.now() + nanoseconds
+        self._since = self._world.now
+
+    def set_rate(self, rate: int) -> None:
+        """Run at `rate` parts per million of true time from now on."""
+        assert rate > 0
+        self._base = self.now()
+        self._since = self._world.now
+        self._rate = rate

@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from gavel.errors import DeviceFailed, DeviceFull
-from gavel.sim.clock import SimClock
 from gavel.sim.device import SECTOR, SimDevice
 
 
@@ -85,11 +84,3 @@ def test_nothing_lies_past_the_end() -> None:
             action()
     device.resize(2048)
     assert device.size() == 2048 and device.read(1024, 1024) == bytes(1024)
-
-
-def test_virtual_time_moves_only_when_told() -> None:
-    clock = SimClock(wall=500)
-    assert (clock.monotonic(), clock.wall()) == (0, 500)
-    clock.advance(7)
-    clock.step_wall(-100)
-    assert (clock.monotonic(), clock.wall()) == (7, 407)
