@@ -154,6 +154,17 @@ class Collision(GavelError):
         super().__init__(f"{where} was changed by 0x{tid:016x} since 0x{freeze:016x}; run the transaction again")
 
 
+class FreezePruned(Collision):
+    """A collision with a prune: the state that a transaction began with is not kept any more. `tid` is the horizon."""
+
+    def __init__(self, key: bytes, horizon: int, freeze: int) -> None:
+        super().__init__(key, horizon, freeze)
+        self.args = (
+            f"history before 0x{horizon:016x} was pruned while a transaction worked on the state of 0x{freeze:016x}; "
+            "run the transaction again",
+        )
+
+
 class TooLarge(GavelError):
     """A transaction beyond its bound."""
 

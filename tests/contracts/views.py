@@ -49,6 +49,9 @@ class DictView:
         self.end += len(data)
         return extent
 
+    def share(self, extent: Extent) -> None:
+        assert extent.place in self.staged
+
     def apply(self, writes: dict[bytes, bytes | None]) -> None:
         for key, value in writes.items():
             if value is None:
@@ -102,6 +105,9 @@ class MissingView:
 
     def stage(self, data: Buffer, codec: int = RAW) -> Extent:
         return self.inner.stage(data, codec)
+
+    def share(self, extent: Extent) -> None:
+        self.inner.share(extent)
 
 
 class Store:

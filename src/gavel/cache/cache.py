@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from gavel.cache.overlay import Overlay
-from gavel.cache.views import CurrentView, Extents, FrozenView
+from gavel.cache.views import CurrentView, Extents, FreezeView, FrozenView
 from gavel.errors import TooLarge
 from gavel.history.history import History
 from gavel.keys import records
@@ -55,7 +55,7 @@ class Cache:
         """A transaction on the state at `freeze` that notes what it reads, and its number for `optimistic_done`."""
         self._transactions += 1
         self._optimistic[self._transactions] = self._volume.written
-        view = FrozenView(self._history, self._extents, freeze, writable=True)
+        view = FreezeView(self._history, self._extents, freeze)
         return self._transactions, Transaction(view, now, self.pfs, self.take_object, RangeSet())
 
     def optimistic_done(self, number: int) -> None:

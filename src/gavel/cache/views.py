@@ -13,12 +13,15 @@ from xxhash import xxh3_128_digest
 
 from gavel.cache.lately import Lately
 from gavel.cache.overlay import Overlay
-from gavel.errors import Damaged, DeviceFailed, ReadOnly
+from gavel.errors import Damaged, DeviceFailed, FreezePruned, HistoryPruned, ReadOnly
 from gavel.history.history import History
+from gavel.history.horizon import KEY
 from gavel.limits import EXTENT_CACHE_BYTES
 from gavel.media.extents import RAW, ZSTD, Compressor, Extent, restore
 from gavel.media.volume import Volume
 from gavel.transaction.view import Buffer
+
+_PAST = "the past cannot be changed; `gavel undo` brings it back"
 
 
 class Extents:
@@ -129,17 +132,20 @@ class CurrentView:
         """See View.stage."""
         return self._extents.stage(data, codec)
 
+    def share(self, extent: Extent) -> None:
+        """See View.share."""
+        self._extents.lately.share(extent)
+
 
 class FrozenView:
-    """Everything as of one tid. `writable` allows staging, for a transaction that works on top of it."""
+    """Everything as of one tid; nothing can be written."""
 
-    __slots__ = ("_base", "_extents", "at", "writable")
+    __slots__ = ("_base", "_extents", "at")
 
-    def __init__(self, base: History, extents: Extents, at: int, writable: bool = False) -> None:
+    def __init__(self, base: History, extents: Extents, at: int) -> None:
         self._base = base
         self._extents = extents
         self.at = at
-        self.writable = writable
 
     def get(self, key: bytes) -> bytes | None:
         """See View.get; raises HistoryPruned."""
@@ -154,7 +160,40 @@ class FrozenView:
         return self._extents.load(extent)
 
     def stage(self, data: Buffer, codec: int = RAW) -> Extent:
-        """See View.stage; raises ReadOnly for a view of the past."""
-        if not self.writable:
-            raise ReadOnly("the past cannot be changed; `gavel undo` brings it back")
+        """Raises ReadOnly."""
+        raise ReadOnly(_PAST)
+
+    def share(self, extent: Extent) -> None:
+        """Raises ReadOnly."""
+        raise ReadOnly(_PAST)
+
+
+class FreezeView(FrozenView):
+    """The state that a transaction began with, on which it works.
+
+    When a prune has taken that away, the transaction has met with the prune: Collision, as for any other change.
+    """
+
+    __slots__ = ()
+
+    def get(self, key: bytes) -> bytes | None:
+        """See View.get; raises FreezePruned."""
+        try:
+            return self._base.get_at(key, self.at)
+        except HistoryPruned as gone:
+            raise FreezePruned(KEY, gone.horizon, self.at) from None
+
+    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See View.scan; raises FreezePruned."""
+        try:
+            yield from self._base.scan_at(lo, hi, self.at)
+        except HistoryPruned as gone:
+            raise FreezePruned(KEY, gone.horizon, self.at) from None
+
+    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
+        """See View.stage."""
         return self._extents.append(data, codec)
+
+    def share(self, extent: Extent) -> None:
+        """See View.share."""
+        self._extents.lately.share(extent)

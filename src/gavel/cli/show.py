@@ -276,3 +276,6 @@ class _Tolerant:
 
     def stage(self, data: object, codec: int = 0) -> Any:
         raise AssertionError("nothing is written here")
+
+    def share(self, extent: object) -> Any:
+        raise AssertionError("nothing is written here")

@@ -164,8 +164,9 @@ class Fs(Upkept, Tree):
     def run(self, function: Callable[[Transaction], T], retries: int = TRANSACTION_RETRIES, *, sync: bool = False) -> T:
         """The result of `function(tx)`, whose transaction is committed; on Collision it is run again, at once.
 
-        So it may be called several times; what it does besides using `tx` happens each time. Raises the last
-        Collision when all retries are used up: each means that somebody else succeeded.
+        So it may be called several times; what it does besides using `tx` happens each time. A prune that took away
+        the state it worked on is a Collision, too. Raises the last one when all retries are used up: each means that
+        somebody else succeeded.
         """
         while True:
             try:

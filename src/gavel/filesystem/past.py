@@ -91,6 +91,9 @@ class _View:
     def stage(self, data: object, codec: int = 0) -> NoReturn:
         raise AssertionError("the past does not change")
 
+    def share(self, extent: extents.Extent) -> NoReturn:
+        raise AssertionError("the past does not change")
+
 
 def as_of(past: Past, tid: int, pfs: int = 0) -> Transaction:
     """A transaction that reads the records (not the data) as of a tid."""
@@ -293,6 +296,13 @@ def _data_words(past: Past, t0: int, t1: int, pfs: int, obj: int, old: Inode, ne
     if new.size != old.size:
         return ["truncated" if new.size < old.size else "extended"]
     return ["punched"] if before else []
+
+
+def shown_alike(one: bytes, other: bytes) -> bool:
+    """Whether two values of a data record show the same, wherever what they show may lie."""
+    if one[0] == extents.EXTENT == other[0]:
+        return one[_AFTER_PLACE:] == other[_AFTER_PLACE:]
+    return one == other
 
 
 def same_data(past: Past, pfs: int, one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -4,7 +4,10 @@ Invariants:
 - after every slice the filesystem is sound (check.py finds nothing), whatever else happens in between;
 - a file whose restoration fits into one slice comes back at once and whole; a larger one can be seen growing;
 - a slice is pure: it may be run again where it raised Miss. What others did since the plan was made is left alone
-  where it is not in the way; where it is, BadRequest says so, and the undo is to be planned again.
+  where it is not in the way; where it is, BadRequest says so, and the undo is to be planned again;
+- between slices nothing is held that says where file data lies: a slice has the keys of the data records it brings
+  back, and reads their values when it runs. What a prune took away meanwhile is HistoryPruned then, and what a reblock
+  or dedup moved is found where it is now (docs/internals/trees.md, "Who may refer to an extent").
 
 What stands where a name has to go, and is itself still to be moved, waits as `.undo-` and its object id.
 """
@@ -24,7 +27,7 @@ from gavel.filesystem import extent_map, namespace, orphans
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.directory import pack_entry
 from gavel.filesystem.inode import Inode
-from gavel.filesystem.past import Name, Past, Places, as_of, net
+from gavel.filesystem.past import Name, Past, Places, as_of, net, shown_alike
 from gavel.filesystem.undo import Action, Plan
 from gavel.keys import records
 from gavel.limits import SLICE_RECORDS
@@ -109,12 +112,12 @@ class _Work:
         for keys in _grouped(self._surplus(obj, gone), _PIECES):
             yield len(keys) + 1, partial(_drop_data, obj, keys)
         if gone:
-            pieces = self.before.tx.scan(*within)
+            coming = (key for key, _ in self.before.tx.scan(*within))
         else:
             changed = net(self.past, plan.to, plan.upto, within)
-            pieces = ((key, old) for key, old, _ in changed if old is not None)
-        for group in _grouped(pieces, _PIECES):
-            yield len(group) + 1, partial(_put_data, obj, group)
+            coming = (key for key, old, _ in changed if old is not None)
+        for group in _grouped(coming, _PIECES):
+            yield len(group) + 1, partial(_put_data, self.before.tx, obj, group)
 
     def _surplus(self, obj: int, gone: bool) -> Iterator[tuple[bytes, bytes | None]]:
         """The data records that are there and were not; of an object that is about to be reaped, all that may be."""
@@ -235,16 +238,21 @@ def _drop_data(obj: int, keys: list[tuple[bytes, bytes | None]], tx: Transaction
     file = _present(tx, obj)
     for key, value in keys:
         found = tx.get(key)
-        if found is not None and value in (None, found):
+        if found is not None and (value is None or shown_alike(found, value)):
             tx.delete(key)
             file.used -= extents.view_size(found)
     inodes.write(tx, obj, file)
 
 
-def _put_data(obj: int, pieces: list[tuple[bytes, bytes]], tx: Transaction) -> None:
-    """Put data records back in place of whatever is there."""
+def _put_data(then: Transaction, obj: int, keys: list[bytes], tx: Transaction) -> None:
+    """Put the data records that were there `then` back in place of whatever is there. Raises HistoryPruned."""
     file = _present(tx, obj)
-    for key, value in pieces:
+    for key in keys:
+        value = then.get(key)
+        assert value is not None, "what was at a tid does not change"
+        extent = extents.decode(value).extent
+        if extent is not None:
+            tx.share(extent)
         end, size = records.extent_end(key), extents.view_size(value)
         file.used += size - extent_map.clear(tx, obj, end - size, end)
         file.size = max(file.size, end)

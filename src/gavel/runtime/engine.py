@@ -157,7 +157,8 @@ class Engine:
     def commit(self, work: Optimistic) -> int:
         """Commit; returns the tid (the freeze point when nothing was written). Not durable yet.
 
-        Raises Collision when something it read has changed since it began; then nothing was applied.
+        Raises Collision when something it read has changed since it began, or a prune has taken the state it saw;
+        then nothing was applied.
         """
         try:
             if not work.tx.writes:

@@ -86,6 +86,10 @@ class Transaction:
         """Hand file data over ahead of the commit; see View.stage."""
         return self.view.stage(data, codec)
 
+    def share(self, extent: Extent) -> None:
+        """Keep an extent that only the past may refer to, for a record that is about to be put; see View.share."""
+        self.view.share(extent)
+
     def new_object(self) -> int:
         """An object id that was never used before and never will be again."""
         assert self._take_object is not None, "this transaction was given no object ids"

@@ -46,3 +46,11 @@ class View(Protocol):
         The bytes are not durable before that commit is; the buffer may be reused once this returns.
         Raises VolumeFull; ReadOnly where nothing can be written.
         """
+
+    def share(self, extent: Extent) -> None:
+        """A record that is about to be written will refer to an extent of which perhaps the past alone knows.
+
+        It was read in the same turn, from a state that can be read. From now on its place stays what it is until that
+        record is applied or dropped, whatever is pruned or moved meanwhile. What the present refers to, and what was
+        staged, needs no sharing. Raises ReadOnly where nothing can be written.
+        """

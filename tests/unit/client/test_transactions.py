@@ -4,7 +4,8 @@ import pytest
 
 import gavel
 from gavel.client.fs import Fs, Transaction
-from gavel.errors import Collision
+from gavel.errors import Collision, FreezePruned, HistoryPruned
+from gavel.upkeep.prune import moving
 
 
 def test_all_of_it_happens_at_one_tid(fs: Fs) -> None:
@@ -155,3 +156,65 @@ def test_an_empty_transaction_commits_to_its_freeze_point(fs: Fs) -> None:
     with fs.transaction() as tx:
         assert tx.listdir() == []
     assert tx.tid == tx.freeze
+
+
+def move_horizon(fs: Fs) -> None:
+    """As another master would: a prune in this process waits until no transaction is open."""
+    fs.write_text("other", "x")
+    fs.tid()
+    fs._engine.write(moving(fs._engine.history, everything=True))
+    fs.tid()
+
+
+def test_a_prune_that_passes_the_freeze_point_is_a_collision_for_reads_and_for_the_commit(fs: Fs) -> None:
+    fs.write_text("a", "1")
+    tx = fs.transaction()
+    tx.write_text("b", tx.read_text("a"))
+    move_horizon(fs)
+    with pytest.raises(FreezePruned, match="run the transaction again") as info:
+        tx.read_text("a")
+    assert (info.value.freeze, info.value.tid) == (tx.freeze, fs._engine.history.horizon)
+    with pytest.raises(Collision):
+        tx.listdir()
+    with pytest.raises(FreezePruned):
+        tx.commit()
+    assert not fs.exists("b")
+
+
+def test_it_is_run_again_when_a_prune_has_passed_it(fs: Fs) -> None:
+    fs.write_text("a", "1")
+    calls = 0
+
+    def copy(tx: Transaction) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            move_horizon(fs)  # before it reads anything
+        text = tx.read_text("a")
+        if calls == 2:
+            move_horizon(fs)  # before it commits
+        tx.write_text("b", text)
+        return text
+
+    assert fs.run(copy) == "1"
+    assert (calls, fs.read_text("b")) == (3, "1")
+
+
+def test_a_state_that_is_kept_below_the_horizon_is_seen_and_collides_at_the_commit(fs: Fs) -> None:
+    """What changed since and was changed back may be gone, so nobody can certify it."""
+    fs.write_text("a", "1")
+    tx = fs.transaction()
+    fs.snapshot_create("s", tx.freeze)
+    move_horizon(fs)
+    tx.write_text("b", tx.read_text("a"))
+    with pytest.raises(FreezePruned):
+        tx.commit()
+
+
+def test_a_time_below_the_horizon_is_no_collision(fs: Fs) -> None:
+    """Running it again would not help: what was asked for is gone for good."""
+    fs.write_text("a", "1")
+    old = fs.tid()
+    move_horizon(fs)
+    with pytest.raises(HistoryPruned):
+        fs.run(lambda tx: tx.read_text(f"a@@0x{old:x}"))

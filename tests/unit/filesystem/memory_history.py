@@ -73,6 +73,9 @@ class MemoryHistory:
         self.stored.append(bytes(data))
         return describe(data, len(self.stored) - 1)
 
+    def share(self, extent: Extent) -> None:
+        assert extent.place < len(self.stored)
+
     # Transactions.
     def take_object(self) -> int:
         self.next_object += 1
@@ -127,4 +130,7 @@ class AsOf:
         return self.history.load(extent)
 
     def stage(self, data: Buffer, codec: int = 0) -> Extent:
+        raise AssertionError("nobody writes to the past")
+
+    def share(self, extent: Extent) -> None:
         raise AssertionError("nobody writes to the past")
