@@ -159,6 +159,7 @@ class FreezePruned(Collision):
 
     def __init__(self, key: bytes, horizon: int, freeze: int) -> None:
         super().__init__(key, horizon, freeze)
+        self.horizon = horizon
         self.args = (
             f"history before 0x{horizon:016x} was pruned while a transaction worked on the state of 0x{freeze:016x}; "
             "run the transaction again",
@@ -173,5 +174,109 @@ class TooLarge(GavelError):
         super().__init__(f"{what} of {size} is over the bound of {bound}; split it")
 
 
+class BadMessage(GavelError):
+    """Bytes from a peer that are not what they should be. The connection they came by is of no use any more."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
+        super().__init__(f"what a peer sent is not {what}: {why}; check that it is a gavel of this cluster")
+
+
+class QuorumLost(GavelError):
+    """No majority answered in time. What was asked may still happen: ask again with the same txid."""
+
+    retry = True
+
+    def __init__(self, waited_ms: int, missing: Sequence[int] = ()) -> None:
+        self.waited_ms, self.missing = waited_ms, tuple(missing)
+        who = f"; no answer from master {', '.join(map(str, self.missing))}" if self.missing else ""
+        super().__init__(f"no majority of the masters answered within {waited_ms} ms{who}; it may still happen, ask again")
+
+
+class NotAMember(GavelError):
+    """The node asked does not vote."""
+
+    retry = True
+
+    def __init__(self, node: int, why: str) -> None:
+        self.node, self.why = node, why
+        super().__init__(f"node {node} does not vote ({why}); ask another master")
+
+
+class Superseded(GavelError):
+    """Another change of the members came first."""
+
+    retry = True
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(f"another change of the members started epoch {epoch}; look at `gavel status`, then ask again")
+
+
+class Forgotten(GavelError):
+    """How a transaction ended is not remembered any more."""
+
+    def __init__(self, born: int) -> None:
+        self.born = born
+        super().__init__(f"how the transaction born at 0x{born:016x} ended is no longer remembered; look at what it wrote")
+
+
 class BadRequest(GavelError):
     """A request that makes no sense as asked; the message says what to ask instead."""
+
+
+class BadPeer(GavelError):
+    """The other side of a connection sent what it must not send; the connection is closed."""
+
+    retry = True
+
+    def __init__(self, what: str, expected: object = None, found: object = None) -> None:
+        self.what, self.expected, self.found = what, expected, found
+        detail = "" if expected is None and found is None else f" (expected {expected}, found {found})"
+        super().__init__(
+            f"the other side of a connection broke the protocol: {what}{detail}; use the same release on both sides, "
+            "and look at the network between them"
+        )
+
+
+class NoCommonVersion(GavelError):
+    """Two releases that are too far apart to talk to each other."""
+
+    def __init__(self, ours: Sequence[int], theirs: Sequence[int]) -> None:
+        self.ours, self.theirs = tuple(ours), tuple(theirs)
+        super().__init__(
+            f"this gavel speaks wire versions {self.ours[0]} to {self.ours[1]}, the other side {self.theirs[0]} to "
+            f"{self.theirs[1]}; upgrade one release at a time"
+        )
+
+
+class WrongCluster(GavelError):
+    """The other side belongs to another cluster."""
+
+    def __init__(self, ours: bytes, theirs: bytes) -> None:
+        self.ours, self.theirs = ours, theirs
+        super().__init__(f"the other side belongs to cluster {theirs.hex()}, not to {ours.hex()}; check the address")
+
+
+class DoubleIdentity(GavelError):
+    """Two processes say that they are the same node."""
+
+    def __init__(self, node: int, ours: bytes, theirs: bytes) -> None:
+        self.node, self.ours, self.theirs = node, ours, theirs
+        super().__init__(
+            f"two processes say that they are node {node} of the cluster; stop one of them, "
+            "and let what was copied join under an identity of its own"
+        )
+
+
+class QuorumLost(GavelError):
+    """No majority of the masters could be reached for as long as the client has patience. A write may have happened."""
+
+    retry = True
+
+    def __init__(self, seconds: int, reached: Sequence[str] = (), masters: Sequence[str] = ()) -> None:
+        self.seconds, self.reached, self.masters = seconds, tuple(reached), tuple(masters)
+        up = f"{len(self.reached)} of {len(self.masters)} masters can be reached" if masters else "masters are missing"
+        super().__init__(
+            f"no quorum within {seconds} s: {up}; start the others or mend the network. What was asked may still happen"
+        )

@@ -71,6 +71,14 @@ DEDUP_SUMS: Final = 400_000  # extents that one pass of dedup remembers; some 10
 # Looking back.
 DATA_CHANGES_MAX: Final = 4096  # data records looked at to tell a write from a truncation; with more it was written
 LOG_CHANGES_MAX: Final = 20_000  # changes that `gavel log` holds in memory while it goes back in time, some 10 MB
+# The wire.
+WIRE_GREETING_MAX: Final = 4 * KIB  # payload of a greeting or an error; all that is read of a peer not yet known
+WIRE_FRAME_MAX: Final = 256 * KIB  # payload of a frame: a millisecond of a fast link, which a vote may have to wait
+WIRE_MESSAGE_MAX: Final = TRANSACTION_MAX + 1 * MIB  # a message in several frames: the largest transaction, its head
+WIRE_REQUESTS: Final = 256  # requests in flight on one connection; more than a mount's threads can ask at once
+WIRE_WINDOW: Final = 4 * MIB  # file data sent ahead that the receiver has not taken yet; 20 ms at 200 MB/s
+PATIENCE_SECONDS: Final = 30  # default: how long a client waits for a quorum; beyond a restart, below a hung program
+
 
 # Objects.
 OBJECT_ID_BLOCK: Final = 65_536  # ids reserved at a time; a crash wastes at most this many of 2**63
@@ -86,3 +94,4 @@ assert TID_RESERVE_US > FLUSH_SECONDS * 1_000_000  # whatever may be lost is you
 assert HAND_OVER_SECONDS < FLUSH_SECONDS
 assert OVERLAY_RECORDS < REPLAY_RECORDS_MAX
 assert OVERLAY_BYTES <= REPLAY_BYTES_MAX
+assert EXTENT_MAX < WIRE_FRAME_MAX < WIRE_WINDOW
