@@ -267,16 +267,3 @@ class DoubleIdentity(GavelError):
             f"two processes say that they are node {node} of the cluster; stop one of them, "
             "and let what was copied join under an identity of its own"
         )
-
-
-class QuorumLost(GavelError):
-    """No majority of the masters could be reached for as long as the client has patience. A write may have happened."""
-
-    retry = True
-
-    def __init__(self, seconds: int, reached: Sequence[str] = (), masters: Sequence[str] = ()) -> None:
-        self.seconds, self.reached, self.masters = seconds, tuple(reached), tuple(masters)
-        up = f"{len(self.reached)} of {len(self.masters)} masters can be reached" if masters else "masters are missing"
-        super().__init__(
-            f"no quorum within {seconds} s: {up}; start the others or mend the network. What was asked may still happen"
-        )
