@@ -23,7 +23,7 @@ EXTENT_MAX: Final = 128 * KIB  # raw bytes under one checksum: what a 4 KiB rand
 COMPRESS_MIN: Final = 4 * KIB  # below it compressing takes as long as all else about a file, to save 2 % of a tree
 INLINE_MAX: Final = 256  # file data up to this many bytes lives in the leaf itself
 FRAME_MAX: Final = 1 * MIB  # body of one log frame; larger transactions take several
-LOG_PENDING_MAX: Final = 1 * MIB  # frames kept in memory before they are handed to the device in one write
+LOG_PENDING_MAX: Final = 256 * KIB  # frames or nodes kept in memory before the device gets them; a fraction of a ms
 WITNESS_BIG_BLOCKS: Final = 64  # free big-blocks in which recovery looks for proof that a log end is rot, not a crash
 SCRYPT_COST: Final = 16  # 64 MiB and a fifth of a second for each try of a passphrase
 SCRYPT_COST_MAX: Final = 20  # 1 GiB; a header that asks for more is not believed
@@ -36,6 +36,7 @@ DIRTY_NODES_MAX: Final = 128 * MIB  # nodes waiting in memory; a record in a lea
 
 # Memory.
 NODE_CACHE_BYTES: Final = 72 * MIB  # encoded size of clean B-tree nodes kept decoded (resident: some three times that)
+HELD_BYTES: Final = 64 * MIB  # records that a client of a cluster keeps, what they cost in memory included
 EXTENT_CACHE_BYTES: Final = 16 * MIB  # verified file data kept for the next piece of a sequential read
 OVERLAY_RECORDS: Final = 8192  # dirty records that make a flush due; bounds how long one flush holds the loop
 OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
@@ -44,7 +45,7 @@ OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
 FLUSH_SECONDS: Final = 5  # without fsync at most this much is lost
 TID_RESERVE_US: Final = 6_000_000  # tids a crash may have forgotten lie within this of the last durable one
 SLICE_RECORDS: Final = 256  # work done between two looks at the event loop by checkpoint, undo, check and reap
-SLICE_NODES: Final = 32  # nodes a checkpoint writes between two such looks; a millisecond or so
+SLICE_NODES: Final = 4  # nodes a checkpoint writes between two such looks; a sixth of a millisecond
 
 # One operation.
 COPY_RECORDS_MAX: Final = 4096  # data records one copy_file_range shares; half a gigabyte, then the caller goes on
@@ -60,6 +61,8 @@ REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more a
 
 # Upkeep.
 JOB_RECORDS: Final = 64  # records looked at in one step of a job; a fraction of a millisecond
+PRUNE_DESCENT: Final = 16  # records that a descent of prune counts for: the elements that it passes over take time, too
+JOB_FLUSH_RECORDS: Final = 128  # records of others that a job flushes with its own; a millisecond or less
 JOB_DIRTY_MAX: Final = 8 * MIB  # nodes that a job leaves waiting in memory before it has them written
 RETENTION_POINTS_MAX: Final = 6000  # states below the horizon that are kept; their tids are one record
 RETENTION_SPAN_MAX: Final = 1000 * 365 * 86_400  # seconds; what a policy can say other than `forever`
@@ -68,9 +71,6 @@ RECOVER_RECORDS: Final = 1_000_000  # records of old log frames that `gavel reco
 DEDUP_LATELY: Final = 16_384  # extents in which a write looks for the same content; some 4 MB
 DEDUP_SUMS: Final = 400_000  # extents that one pass of dedup remembers; some 100 MB
 
-# Looking back.
-DATA_CHANGES_MAX: Final = 4096  # data records looked at to tell a write from a truncation; with more it was written
-LOG_CHANGES_MAX: Final = 20_000  # changes that `gavel log` holds in memory while it goes back in time, some 10 MB
 # The wire.
 WIRE_GREETING_MAX: Final = 4 * KIB  # payload of a greeting or an error; all that is read of a peer not yet known
 WIRE_FRAME_MAX: Final = 256 * KIB  # payload of a frame: a millisecond of a fast link, which a vote may have to wait
@@ -79,19 +79,57 @@ WIRE_REQUESTS: Final = 256  # requests in flight on one connection; more than a 
 WIRE_WINDOW: Final = 4 * MIB  # file data sent ahead that the receiver has not taken yet; 20 ms at 200 MB/s
 PATIENCE_SECONDS: Final = 30  # default: how long a client waits for a quorum; beyond a restart, below a hung program
 
+# Looking back.
+DATA_CHANGES_MAX: Final = 4096  # data records looked at to tell a write from a truncation; with more it was written
+LOG_CHANGES_MAX: Final = 20_000  # changes that `gavel log` holds in memory while it goes back in time, some 10 MB
 
 # Objects.
 OBJECT_ID_BLOCK: Final = 65_536  # ids reserved at a time; a crash wastes at most this many of 2**63
 OBJECT_ID_MAX: Final = 2**63 - 1  # the top bit marks the mount's node ids of as-of views
 
+# A cluster's requests.
+RECORD_MAX: Final = 128 * KIB  # bytes of a record's value that a client may write; an xattr's and what else there is
+BODY_INLINE_MAX: Final = 16 * KIB  # bytes of a transaction's body in a vote; longer ones are staged, so that no vote takes long
+STAGED_LIFE_NS: Final = 300 * 10**9  # what is staged and in no transaction's way is dropped; ten lives of a register
+SESSION_OUTCOMES: Final = 256  # transactions of a client session under way at once; the outcomes of more are forgotten
+ANSWER_BYTES: Final = 512 * KIB  # records or file data in one answer; holds the loop for a few milliseconds
+
 # Transactions.
 TRANSACTION_RETRIES: Final = 16  # default of fs.run(); each retry means that somebody else succeeded
 
+# The quorum.
+MEMBERS_MAX: Final = 16  # nodes in an epoch, slaves included; what a person can look after, and the cost of a vouch to each
+BODY_MAX: Final = 768 * KIB  # a transaction's body; data goes ahead as blobs. A promise is one log frame with the body in it
+BATCH_MAX: Final = 4 * MIB  # one peer's batch; larger ones are split
+BATCH_AIM: Final = 1 * MIB  # bytes of bodies after which another batch is begun
+PIECE_AIM: Final = 256 * KIB  # of catching up; small enough that votes pass between two pieces
+VOUCH_ITEMS_MAX: Final = 8192  # in one batch; some 400 KB
+SEALED_MAX: Final = 16_384  # transactions in flight that a seal can carry over
+UNDECIDED_MAX: Final = 16_384  # registers open at once; more are refused before they begin
+TRANSACTION_LIFE_US: Final = 30_000_000  # after its birth, in which a transaction may be proposed
+CLOCK_RESERVE_US: Final = 3_000_000  # how far ahead of the clock is reserved; what a restart skips
+CLOCK_RENEW_US: Final = 1_500_000  # reserve again when less than this is left
+CLOCK_OFF_US: Final = 60_000_000  # a wall clock this far off the median is reported and not followed
+HEARTBEAT_MS: Final = 1000  # a batch to every member at least as often; also bounds how old a forgotten register gets
+VOUCH_MS: Final = 20  # a vouch at least as often while something is undecided
+TICK_MS: Final = 10  # how often takeovers are looked for while something is undecided
+TAKEOVER_MIN_MS: Final = 10  # a link's loss is noticed before its last messages have been looked at
+TAKEOVER_MAX_MS: Final = 120  # a silent coordinator with its link up; three of these are less than the gap that a user may notice
+TAKEOVER_WORST_MS: Final = 2000  # delays double up to here while attempts fail
+RESEAL_MS: Final = 300  # a seal without a start record for so long is finished by another
+PATIENCE_MS: Final = 10_000  # without a majority a request fails after this; longer than any takeover, shorter than a user's patience
+
+assert BODY_MAX < FRAME_MAX
+assert BATCH_AIM + BODY_MAX < BATCH_MAX
+assert CLOCK_RENEW_US < CLOCK_RESERVE_US
+assert HEARTBEAT_MS * 1000 < CLOCK_RENEW_US
+assert PATIENCE_MS * 1000 < TRANSACTION_LIFE_US
+assert TAKEOVER_WORST_MS < PATIENCE_MS
 assert FRAME_MAX < BIG_BLOCK // 2  # a frame never needs more than one fresh big-block
 assert EXTENT_MAX < FRAME_MAX
 assert INLINE_MAX < EXTENT_MAX
 assert TID_RESERVE_US > FLUSH_SECONDS * 1_000_000  # whatever may be lost is younger than the reservation
+assert EXTENT_MAX < WIRE_FRAME_MAX < WIRE_WINDOW
 assert HAND_OVER_SECONDS < FLUSH_SECONDS
 assert OVERLAY_RECORDS < REPLAY_RECORDS_MAX
 assert OVERLAY_BYTES <= REPLAY_BYTES_MAX
-assert EXTENT_MAX < WIRE_FRAME_MAX < WIRE_WINDOW
