@@ -77,6 +77,14 @@ WIRE_FRAME_MAX: Final = 256 * KIB  # payload of a frame: a millisecond of a fast
 WIRE_MESSAGE_MAX: Final = TRANSACTION_MAX + 1 * MIB  # a message in several frames: the largest transaction, its head
 WIRE_REQUESTS: Final = 256  # requests in flight on one connection; more than a mount's threads can ask at once
 WIRE_WINDOW: Final = 4 * MIB  # file data sent ahead that the receiver has not taken yet; 20 ms at 200 MB/s
+PING_BUSY_MS: Final = 50  # between two pings while somebody waits for the peer
+PING_IDLE_MS: Final = 1000  # and while nobody does: a thousandth of a core for each link
+LINK_DOUBT_MS: Final = 150  # an unanswered ping puts a link in doubt: another master is asked as well
+LINK_DEAD_MS: Final = 2000  # and ends it: dialling anew is faster than what TCP waits between two tries by then
+HEDGE_MS: Final = 400  # a request without an answer is asked of another master, too; far above a slow disk's sync
+BACKOFF_MS: Final = 20  # first pause of a request that no master can take, doubled each round
+BACKOFF_MAX_MS: Final = 1000  # and the longest one: what a master that comes back may have to wait for its clients
+SESSION_TICK_MS: Final = 50  # how exactly a session keeps its times
 PATIENCE_SECONDS: Final = 30  # default: how long a client waits for a quorum; beyond a restart, below a hung program
 
 # Looking back.
@@ -89,17 +97,22 @@ OBJECT_ID_MAX: Final = 2**63 - 1  # the top bit marks the mount's node ids of as
 
 # A cluster's requests.
 RECORD_MAX: Final = 128 * KIB  # bytes of a record's value that a client may write; an xattr's and what else there is
-BODY_INLINE_MAX: Final = 16 * KIB  # bytes of a transaction's body in a vote; longer ones are staged, so that no vote takes long
+BODY_INLINE_MAX: Final = (
+    16 * KIB
+)  # bytes of a transaction in a vote; longer ones are staged, so that no vote takes long
 STAGED_LIFE_NS: Final = 300 * 10**9  # what is staged and in no transaction's way is dropped; ten lives of a register
-SESSION_OUTCOMES: Final = 256  # transactions of a client session under way at once; the outcomes of more are forgotten
 ANSWER_BYTES: Final = 512 * KIB  # records or file data in one answer; holds the loop for a few milliseconds
 
 # Transactions.
 TRANSACTION_RETRIES: Final = 16  # default of fs.run(); each retry means that somebody else succeeded
 
 # The quorum.
-MEMBERS_MAX: Final = 16  # nodes in an epoch, slaves included; what a person can look after, and the cost of a vouch to each
-BODY_MAX: Final = 768 * KIB  # a transaction's body; data goes ahead as blobs. A promise is one log frame with the body in it
+MEMBERS_MAX: Final = (
+    16  # nodes in an epoch, slaves included; what a person can look after, and the cost of a vouch to each
+)
+BODY_MAX: Final = (
+    768 * KIB
+)  # a transaction's body; data goes ahead as blobs. A promise is one log frame with the body in it
 BATCH_MAX: Final = 4 * MIB  # one peer's batch; larger ones are split
 BATCH_AIM: Final = 1 * MIB  # bytes of bodies after which another batch is begun
 PIECE_AIM: Final = 256 * KIB  # of catching up; small enough that votes pass between two pieces
@@ -114,10 +127,14 @@ HEARTBEAT_MS: Final = 1000  # a batch to every member at least as often; also bo
 VOUCH_MS: Final = 20  # a vouch at least as often while something is undecided
 TICK_MS: Final = 10  # how often takeovers are looked for while something is undecided
 TAKEOVER_MIN_MS: Final = 10  # a link's loss is noticed before its last messages have been looked at
-TAKEOVER_MAX_MS: Final = 120  # a silent coordinator with its link up; three of these are less than the gap that a user may notice
+TAKEOVER_MAX_MS: Final = (
+    120  # a silent coordinator with its link up; three of these are less than the gap that a user may notice
+)
 TAKEOVER_WORST_MS: Final = 2000  # delays double up to here while attempts fail
 RESEAL_MS: Final = 300  # a seal without a start record for so long is finished by another
-PATIENCE_MS: Final = 10_000  # without a majority a request fails after this; longer than any takeover, shorter than a user's patience
+PATIENCE_MS: Final = (
+    10_000  # without a majority a request fails after this; longer than any takeover, shorter than a user's patience
+)
 
 assert BODY_MAX < FRAME_MAX
 assert BATCH_AIM + BODY_MAX < BATCH_MAX
@@ -130,6 +147,7 @@ assert EXTENT_MAX < FRAME_MAX
 assert INLINE_MAX < EXTENT_MAX
 assert TID_RESERVE_US > FLUSH_SECONDS * 1_000_000  # whatever may be lost is younger than the reservation
 assert EXTENT_MAX < WIRE_FRAME_MAX < WIRE_WINDOW
+assert PING_BUSY_MS < LINK_DOUBT_MS < LINK_DEAD_MS < PATIENCE_SECONDS * 1000
 assert HAND_OVER_SECONDS < FLUSH_SECONDS
 assert OVERLAY_RECORDS < REPLAY_RECORDS_MAX
 assert OVERLAY_BYTES <= REPLAY_BYTES_MAX
