@@ -9,29 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from gavel.quorum.machine import Outcome
+
 Rows = tuple[tuple[bytes, bytes], ...]
-
-
-class Committed(NamedTuple):
-    """The writes are part of history at this tid."""
-
-    tid: int
-
-
-class Collided(NamedTuple):
-    """Nothing was written: `key`, which was read, was changed at `tid`, after the freeze point."""
-
-    key: bytes
-    tid: int
-
-
-class Refused(NamedTuple):
-    """Nothing was written and never will be."""
-
-    why: str
-
-
-Verdict = Committed | Collided | Refused
 
 
 @dataclass(slots=True)
@@ -54,7 +34,7 @@ class Operation:
     writes: dict[bytes, bytes | None]
     began: int
     ended: int | None = None
-    told: Verdict | None = None
+    told: Outcome | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +53,7 @@ class Decided(NamedTuple):
 
     tid: int
     txid: Any
-    verdict: Verdict
+    outcome: Outcome
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
-from gavel.sim.account import Account, Collided, Committed, Operation, Refused, Rows, Seen
+from gavel.quorum.machine import Aborted, Collided, Committed
+from gavel.sim.account import Account, Operation, Rows, Seen
 
 Versions = dict[bytes, list[tuple[int, bytes | None]]]
 
@@ -49,7 +50,7 @@ def replay(account: Account) -> Model:
     writes = {operation.txid: operation.writes for operation in account.operations}
     model = Model()
     for decided in account.order:
-        if isinstance(decided.verdict, Committed) and decided.txid in writes:
+        if isinstance(decided.outcome, Committed) and decided.txid in writes:
             model.write(decided.tid, writes[decided.txid])
     return model
 
@@ -82,14 +83,14 @@ def serializable(account: Account) -> list[str]:
         for seen in operation.reads:
             wrong += _saw(model, operation.name, seen)
         changed = [change for seen in operation.reads for change in model.changes(seen, decided.tid)]
-        if isinstance(decided.verdict, Committed):
+        if isinstance(decided.outcome, Committed):
             if changed:
                 wrong.append(f"{operation.name} committed at {decided.tid:#x}, but {changed[0]} had changed")
-            if decided.verdict.tid != decided.tid:
-                wrong.append(f"{operation.name} committed at {decided.verdict.tid:#x}, decided for {decided.tid:#x}")
+            if decided.outcome.tid != decided.tid:
+                wrong.append(f"{operation.name} committed at {decided.outcome.tid:#x}, decided for {decided.tid:#x}")
             model.write(decided.tid, operation.writes)
-        elif isinstance(decided.verdict, Collided) and tuple(decided.verdict) not in changed:
-            wrong.append(f"{operation.name} is said to have collided with {decided.verdict}; what changed: {changed}")
+        elif isinstance(decided.outcome, Collided) and (decided.outcome.key, decided.outcome.tid) not in changed:
+            wrong.append(f"{operation.name} is said to have collided with {decided.outcome}; what changed: {changed}")
     for look in account.looks:
         wrong += _saw(model, look.name, look.seen)
     return wrong
@@ -110,13 +111,13 @@ def answers(account: Account) -> list[str]:
         place = places.get(operation.txid)
         if operation.told is None:
             continue
-        if isinstance(operation.told, Refused):
-            if place is not None and isinstance(place.verdict, Committed):
-                wrong.append(f"{operation.name} was refused ({operation.told.why}) and happened at {place.tid:#x}")
+        if isinstance(operation.told, Aborted):
+            if place is not None:
+                wrong.append(f"{operation.name} was told that it never happens, and is decided for {place.tid:#x}")
         elif place is None:
             wrong.append(f"{operation.name} was told {operation.told}, and there is no trace of it")
-        elif place.verdict != operation.told:
-            wrong.append(f"{operation.name} was told {operation.told}, and it was {place.verdict}")
+        elif place.outcome != operation.told:
+            wrong.append(f"{operation.name} was told {operation.told}, and it was {place.outcome}")
     return wrong
 
 

@@ -5,6 +5,7 @@ not synced, restarts as a new incarnation, is stopped for a while (what arrives 
 
 Invariants:
 - a Synced is stepped only when a sync that began after its Sync was drained has ended, in this incarnation;
+- an Arm takes the place of the one before;
 - nothing of a former incarnation (timers, syncs, answers) reaches a later one;
 - a stopped process does nothing, but its disk and its clock go on.
 """
@@ -99,6 +100,7 @@ class Host:
         self.incarnation = 0
         self.stopped = False
         self.fail_next_sync = False
+        self.failed: Callable[[int], None] | None = None  # called when the process ended of itself
         self.observed: Callable[[Host, Observe], None] | None = None
         self.stepped: Callable[[Host], None] | None = None  # called when all effects of a step are carried out
         self._boot, self._wire, self._post, self._answer = boot, wire, post, answer
@@ -107,6 +109,7 @@ class Host:
         self._inbox_bytes = 0
         self._waiting: list[int] = []
         self._syncing = False
+        self._armed = -1  # when, in true time, a Ticked is due
         self._lane = b"%d" % node
 
     # -- the process -------------------------------------------------------------------------------------------
@@ -136,6 +139,7 @@ class Host:
         self._inbox_bytes = 0
         self._waiting.clear()
         self._syncing = False
+        self._armed = -1
         self.disk.crash()
 
     def wipe(self) -> None:
@@ -234,10 +238,14 @@ class Host:
         self._post(self.node, effect.peer, data)
 
     def _arm(self, at: int) -> None:
-        self.world.after(self.clock.true_delay(at - self.clock.now()), self._tick, self.incarnation)
+        when = self.world.now + self.clock.true_delay(at - self.clock.now())
+        if when != self._armed:
+            self._armed = when
+            self.world.at(when, self._tick, self.incarnation, when)
 
-    def _tick(self, incarnation: int) -> None:
-        if incarnation == self.incarnation and self.program is not None:
+    def _tick(self, incarnation: int, armed: int) -> None:
+        if incarnation == self.incarnation and armed == self._armed and self.program is not None:
+            self._armed = -1
             self._note(b"tick")
             self._step(Ticked())
 
@@ -265,6 +273,8 @@ class Host:
             for ticket in tickets:
                 self.step(SyncFailed(ticket, "input/output error (simulated)"))
             self.crash()
+            if self.failed is not None:
+                self.failed(self.node)
             return
         self._note(b"synced")
         self.disk.end_sync(mark)

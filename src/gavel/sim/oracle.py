@@ -17,7 +17,8 @@ from bisect import bisect_right, insort
 from collections.abc import Collection
 from typing import Any
 
-from gavel.sim.account import Decided, Verdict
+from gavel.quorum.machine import Outcome
+from gavel.sim.account import Decided
 
 
 class Violation(Exception):
@@ -38,7 +39,7 @@ class Oracle:
         self._votes: dict[tuple[Any, ...], set[int]] = {}
         self._tids: list[int] = []  # of everything chosen, ascending
         self._owner: dict[int, Any] = {}  # tid -> transaction
-        self._verdicts: dict[int, Verdict] = {}
+        self._outcomes: dict[int, Outcome] = {}
         self._done: dict[int, list[int]] = {}  # node -> tids executed, ascending
         self._reached: dict[int, int] = {}
         self._epochs: dict[int, bytes] = {}
@@ -76,15 +77,15 @@ class Oracle:
         if known != value:
             raise Violation("agreement", f"n{node} takes {txid} for {_show(value)}; chosen was {_show(known)}")
 
-    def executed(self, node: int, tid: int, txid: Any, verdict: Verdict) -> None:
+    def executed(self, node: int, tid: int, txid: Any, outcome: Outcome) -> None:
         """A master carried a transaction out."""
         if self._owner.get(tid) != txid:
             raise Violation(
                 "agreement", f"n{node} executed {txid} at {_show(tid)}; chosen was {_show(self.chosen.get(txid))}"
             )
-        said = self._verdicts.setdefault(tid, verdict)
-        if said != verdict:
-            raise Violation("prefix", f"{txid} at {_show(tid)} was {said} elsewhere and is {verdict} at n{node}")
+        said = self._outcomes.setdefault(tid, outcome)
+        if said != outcome:
+            raise Violation("prefix", f"{txid} at {_show(tid)} was {said} elsewhere and is {outcome} at n{node}")
         done = self._done.setdefault(node, [])
         if done and tid <= done[-1]:
             raise Violation("prefix", f"n{node} executed {_show(tid)} after {_show(done[-1])}")
@@ -128,9 +129,13 @@ class Oracle:
 
     # -- what it knows -----------------------------------------------------------------------------------------
 
+    def last(self) -> int:
+        """The highest tid that was chosen."""
+        return self._tids[-1] if self._tids else 0
+
     def order(self) -> list[Decided]:
         """Everything that was executed anywhere, in tid order."""
-        return [Decided(tid, self._owner[tid], self._verdicts[tid]) for tid in self._tids if tid in self._verdicts]
+        return [Decided(tid, self._owner[tid], self._outcomes[tid]) for tid in self._tids if tid in self._outcomes]
 
 
 def _show(value: Any) -> str:

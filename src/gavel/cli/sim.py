@@ -1,0 +1,103 @@
+"""The command that simulates: a cluster, its clients and its troubles in virtual time, all of it drawn from a seed."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gavel.sim.plan import Plan
+    from gavel.sim.simulation import Result
+
+SHRINK_SECONDS = 60
+LAST_LINES = 40  # of the trace of a failing run
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(sim)
+
+
+def sim(
+    seed: Annotated[int | None, typer.Option(help="The seed; a fresh one if none is given.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Run so many seeds, this one and those after it.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Run seeds for so long.")] = None,
+    masters: Annotated[int | None, typer.Option(min=1, max=9, help="How many masters; else the seed decides.")] = None,
+    faults: Annotated[str | None, typer.Option(help="Only these of the seed's faults, by number, or none.")] = None,
+    clients: Annotated[int | None, typer.Option(min=1, help="How many clients.")] = None,
+    transactions: Annotated[int | None, typer.Option(min=1, help="How many transactions of each client.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long the faulty phase lasts, in virtual time.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Remove this rule of the quorum.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print everything that happens.")] = False,
+    shrink: Annotated[bool, typer.Option(help="Make a failing run small.")] = True,
+) -> None:
+    """Run a cluster in virtual time, under faults, and check what must always hold.
+
+    Everything follows from the seed: the same seed is the same run, to the digest. Exit code 1 if something does not
+    hold.
+    """
+    from gavel.errors import BadRequest
+    from gavel.sim.shrink import remade
+
+    first = secrets.randbelow(1 << 32) if seed is None else seed
+    began, ran = time.monotonic(), 0
+    while True:
+        print(f"seed {first + ran}", end="  ", flush=True)
+        try:
+            plan = remade(first + ran, masters, faults, clients, transactions, seconds, frozenset(without or ()))
+        except ValueError as problem:
+            raise BadRequest(str(problem)) from None
+        if not _holds(plan, trace, shrink):
+            raise typer.Exit(1)
+        ran += 1
+        if ran >= seeds if minutes is None else time.monotonic() - began >= minutes * 60:
+            break
+
+
+def _holds(plan: Plan, tracing: bool, shrinking: bool) -> bool:
+    """Run one plan and say what came of it."""
+    from gavel.sim.simulation import run
+    from gavel.sim.trace import Trace
+
+    began = time.process_time()
+    result = run(plan, Trace(print, kept=1) if tracing else None)
+    took = max(time.process_time() - began, 1e-6)
+    print(_verdict(result), f"{result.events / took:,.0f} events/s")
+    if not result.violations:
+        return True
+    for violation in result.violations:
+        print(f"  {violation}")
+    if shrinking:
+        _explain(result)
+    return False
+
+
+def _verdict(result: Result) -> str:
+    plan, word = result.plan, "FAILED" if result.violations else "holds"
+    counts = ", ".join(f"{number} {kind}" for kind, number in result.counts.items())
+    return (
+        f"{word}  digest {result.digest}  {plan.masters} masters, {plan.clients} clients, {counts}, "
+        f"{result.events} events in {result.virtual / 1e9:.1f} s"
+    )
+
+
+def _explain(result: Result) -> None:
+    """Make a failing run small, show its end, and say how to see it again."""
+    from gavel.sim.shrink import options, shrink
+    from gavel.sim.simulation import run
+    from gavel.sim.trace import Trace
+
+    until = time.monotonic() + SHRINK_SECONDS
+    small = shrink(result, run, lambda: time.monotonic() < until)
+    trace = Trace()
+    run(small.plan, trace)
+    print(f"shrunk to {_verdict(small)}")
+    for violation in small.violations:
+        print(f"  {violation}")
+    for fault in small.plan.faults:
+        print(f"  fault: {fault}")
+    print("\n".join(trace.last(LAST_LINES)))
+    print(f"again: gavel sim {options(small.plan)} --trace")

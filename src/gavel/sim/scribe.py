@@ -1,0 +1,37 @@
+"""Reads what has become durable in a master's log and tells the oracle: votes, and the epochs they were cast in.
+
+Invariant: a vote is told when, and only when, a crash can no longer take it back.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gavel.quorum.entries import Installed, Voted, decode
+from gavel.quorum.messages import Member, Record
+from gavel.quorum.votes import Electorate
+from gavel.sim.oracle import Oracle
+from gavel.sim.store import Log
+
+
+class Scribe:
+    """Follows the log of one master."""
+
+    def __init__(self, node: int, log: Log, oracle: Oracle, founding: list[Member]) -> None:
+        self._node, self._log, self._oracle = node, log, oracle
+        self._epoch, self._voters = 0, Electorate(founding).voters
+        log.synced = self.synced
+
+    def synced(self, first: int, last: int) -> None:
+        """Entries [first, last) of the log have become durable."""
+        for kind, what in self._log.entries[first:last]:
+            if kind == "quorum":
+                for entry in decode(what).entries:
+                    if type(entry) is Voted:
+                        self._oracle.voted(self._node, self._epoch, self._voters, entry.ballot, entry.tx, entry.value)
+                    elif type(entry) is Installed:
+                        self._install(entry.record)
+
+    def _install(self, record: Record) -> None:
+        self._epoch, self._voters = record.epoch, Electorate(record.members).voters
+        self._oracle.began(self._node, record.epoch, msgspec.msgpack.encode(record))

@@ -1,0 +1,70 @@
+"""Making a failing run small enough to be understood, and saying how to see it again.
+
+Invariant: what is returned fails like the run it was made from (the same property), or is that run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from gavel.sim.plan import Plan, draw
+from gavel.sim.simulation import Result
+from gavel.sim.world import SECOND
+
+
+def shrink(failed: Result, run: Callable[[Plan], Result], more: Callable[[], bool]) -> Result:
+    """The smallest failing run that taking parts away leads to, tried while `more()`."""
+    best = failed
+    progress = True
+    while progress and more():
+        progress = False
+        for plan in best.plan.smaller():
+            if not more():
+                break
+            result = run(plan)
+            if result.property == failed.property:
+                best, progress = result, True
+                break
+    return best
+
+
+def options(plan: Plan) -> str:
+    """The options of `gavel sim` that make this plan again, from its seed."""
+    drawn = draw(plan.seed, masters=plan.masters, without=plan.without)
+    words = [f"--seed {plan.seed}", f"--masters {plan.masters}"]
+    if plan.faults != drawn.faults:
+        words.append("--faults " + (",".join(str(drawn.faults.index(fault)) for fault in plan.faults) or "none"))
+    if plan.clients != drawn.clients:
+        words.append(f"--clients {plan.clients}")
+    if plan.transactions != drawn.transactions:
+        words.append(f"--transactions {plan.transactions}")
+    if plan.duration != drawn.duration:
+        words.append(f"--seconds {plan.duration / SECOND:g}")
+    words += [f"--without {rule}" for rule in sorted(plan.without)]
+    return " ".join(words)
+
+
+def remade(
+    seed: int,
+    masters: int | None = None,
+    faults: str | None = None,
+    clients: int | None = None,
+    transactions: int | None = None,
+    seconds: float | None = None,
+    without: frozenset[str] = frozenset(),
+) -> Plan:
+    """The plan that such options make; raises ValueError for a fault that the seed does not have."""
+    plan = draw(seed, masters=masters, without=without)
+    if faults is not None:
+        numbers = [] if faults in ("", "none") else [int(number) for number in faults.split(",")]
+        if any(not 0 <= number < len(plan.faults) for number in numbers):
+            raise ValueError(f"seed {seed} has faults 0 to {len(plan.faults) - 1}")
+        plan = replace(plan, faults=tuple(plan.faults[number] for number in numbers))
+    if clients is not None:
+        plan = replace(plan, clients=clients)
+    if transactions is not None:
+        plan = replace(plan, transactions=transactions)
+    if seconds is not None:
+        plan = replace(plan, duration=round(seconds * SECOND))
+    return plan
