@@ -307,6 +307,10 @@ class Volume(Allocation):
         self.drops += 1
         self._map.drop(place // BIG_BLOCK, size)
 
+    def use_of(self, block: int) -> int:
+        """How often a big-block was put to use. While that stays the same a place in it means the same bytes."""
+        return self._map.generation[block]
+
     # -- keys --------------------------------------------------------------------------------------------------
 
     @property

@@ -5,6 +5,7 @@ Invariants:
 - a record is relinked only while it still is what it was when its extent was copied (History.relocate), and only when
   nobody holds records that are not committed (QUIET), so nothing ever refers to the old place again;
 - what several records shared they share afterwards: one copy for each old place;
+- a big-block that became free on the way and was used anew is no victim any more: what lies there now is another's;
 - the copy is durable before the checkpoint that says so, and the old place is not reused before that.
 
 Works on a full volume: copies may go into the reserve, the emptiest big-blocks come first, and when there is no more
@@ -112,12 +113,14 @@ def _empty_nodes(history: History, blocks: set[int], work: _Work) -> Steps[None]
 def _empty_log(history: History, volume: Volume, blocks: set[int], work: _Work) -> Steps[None]:
     """Copy every extent in these big-blocks, and let all versions that show it refer to the copy."""
     copies: dict[int, int] = {}
+    uses = {block: volume.use_of(block) for block in sorted(blocks)}
     cursor: bytes | None = b"" if blocks else None
     while cursor is not None and not work.full:
         found, cursor = versions(history, cursor, data_only=True)
         for version in found:
             place = extents.reference(version.value)
-            if place is None or place[0] // BIG_BLOCK not in blocks:
+            block = 0 if place is None else place[0] // BIG_BLOCK
+            if block not in uses or volume.use_of(block) != uses[block]:
                 continue
             try:
                 yield Ask.QUIET
