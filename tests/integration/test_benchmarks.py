@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("real_work", ["git", "SQLite"]),
         ("check", ["trees", "records"]),
         ("compression", ["in process", "log in MB", "mounted"]),
+        ("upkeep", ["commit, memory: p99", "commit with fsync, file: p99"]),
     ],
 )
 def test_a_suite_runs_and_says_what_it_found(suite: str, works: list[str], tmp_path: Path) -> None:

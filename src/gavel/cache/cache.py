@@ -98,6 +98,11 @@ class Cache:
         """Whether there is anything to flush."""
         return bool(self.current.dirty.records)
 
+    @property
+    def backlog(self) -> int:
+        """How many records there are to flush."""
+        return len(self.current.dirty.records)
+
     def flush(self) -> Commit:
         """Everything dirty as one commit request. Answer it by `flushed` or `flush_failed` before the next."""
         view = self.current

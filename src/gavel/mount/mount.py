@@ -66,6 +66,11 @@ class Mount:
         """Whether the kernel has asked for something a moment ago."""
         return self._session is not None and self._session.busy
 
+    @property
+    def pending(self) -> bool:
+        """Whether the kernel waits for an answer at this moment."""
+        return self._session is not None and self._session.pending()
+
     async def start(self) -> None:
         """Mount; returns when the mount answers. Raises attach.CannotMount, OSError."""
         loop, options = asyncio.get_running_loop(), self.options

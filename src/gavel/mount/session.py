@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -82,6 +83,8 @@ class Session:
         self._buffer = bytearray(FUSE_REQUEST_MAX + 2 * _PAGE)
         self._buffers = (self._buffer,)
         self._view = memoryview(self._buffer)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
         self._again = False
         self._last = 0
         self._crowded = 0 if len(os.sched_getaffinity(0)) > 1 else 1 << 63  # until when looking is in the way
@@ -90,6 +93,10 @@ class Session:
     def busy(self) -> bool:
         """Whether a request was answered a moment ago."""
         return time.monotonic_ns() - self._last < _BUSY_NS
+
+    def pending(self) -> bool:
+        """Whether a request waits at this moment."""
+        return bool(self._poll.poll(0))
 
     def start(self) -> None:
         """Begin to answer."""
@@ -101,6 +108,7 @@ class Session:
         if self.fd < 0:
             return
         self._loop.remove_reader(self.fd)
+        self._poll.unregister(self.fd)
         os.close(self.fd)
         self.fd = -1
         if not self.ready.done():

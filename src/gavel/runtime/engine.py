@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -33,6 +32,7 @@ from gavel.replica.replica import Replica
 from gavel.runtime.cleanup import Cleanup
 from gavel.runtime.jobs import Jobs
 from gavel.runtime.shells import LoopShell, Shell, ThreadShell
+from gavel.runtime.turn import Turn
 from gavel.transaction.requests import Barrier, Checkpoint, Commit, Request
 from gavel.transaction.transaction import Transaction, sorted_writes
 
@@ -73,7 +73,7 @@ class Engine:
 
         Effects are carried out by `shell`, else on `loop`, else by a thread of its own.
         """
-        self.turn = threading.RLock()
+        self.turn = Turn()
         self.clock = clock
         self.device = device
         self.volume = Volume.open(device, read_only=read_only, key=key, seed=secrets.token_bytes(SEED_SIZE))
@@ -201,9 +201,12 @@ class Engine:
         """
         self._request(Barrier(-next(self._tickets)), waiter)
 
-    def request_checkpoint(self, waiter: Waiter, clean: bool = False) -> None:
-        """Like request_sync, with a checkpoint; `clean` when nothing will be written any more."""
-        self._request(Checkpoint(-next(self._tickets), clean), waiter)
+    def request_checkpoint(self, waiter: Waiter, clean: bool = False, flush: bool = True) -> None:
+        """Like request_sync, with a checkpoint; `clean` when nothing will be written any more.
+
+        Without `flush` it is of what is committed by now.
+        """
+        self._request(Checkpoint(-next(self._tickets), clean), waiter, flush)
 
     def request_rekey(self, key: Key, waiter: Waiter) -> None:
         """Let another key open the volume; `waiter` hears when the old one opens no copy of the header any more.
@@ -293,12 +296,13 @@ class Engine:
             raise answer
         return answer
 
-    def _request(self, request: Barrier | Checkpoint, waiter: Waiter) -> None:
-        try:
-            self.flush()
-        except GavelError as error:
-            waiter(error)
-            return
+    def _request(self, request: Barrier | Checkpoint, waiter: Waiter, flush: bool = True) -> None:
+        if flush:
+            try:
+                self.flush()
+            except GavelError as error:
+                waiter(error)
+                return
         self._waiters[request.ticket] = waiter
         self.replica.step(Requested(request), self.clock())
         self._carry_out()

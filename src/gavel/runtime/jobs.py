@@ -1,8 +1,11 @@
 """Upkeep beside everything else: runs the steps of one job at a time in short slices, through the engine's shell.
 
 Invariants:
-- a slice ends with the first step after SLICE_NS, so a commit waits no longer than that and one small step;
-- between slices whoever wants the cores has them; while there is other work the slices are short, the pauses long;
+- a slice ends with the first step after its time, or after which somebody waits for the cores; so whoever comes waits
+  for a small step, not for a slice;
+- while somebody waits none begins, but for a short one after as long as PUT_OFF_NS: under the fullest load a job has
+  a twentieth of the time;
+- what others have written and not flushed is theirs to flush: a job waits for it unless it is little;
 - at most one job is under way; jobs that somebody waits for go before those that a mount runs by itself, and end
   one of those that is under way (its cursor lets it go on later);
 - nothing a job raises reaches anybody but those who look at the job.
@@ -21,6 +24,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gavel.errors import BadRequest, GavelError
+from gavel.limits import FLUSH_SECONDS, JOB_FLUSH_RECORDS
 from gavel.upkeep.job import Ask, Progress, Steps, Write
 
 if TYPE_CHECKING:
@@ -28,11 +32,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SLICE_NS = 2_000_000
-BUSY_SLICE_NS = 500_000  # while there is other work
-BUSY_SECONDS = 0.005  # pause between slices while there is other work: that gets nine tenths of the time
+SLICE_NS = 1_000_000
+BUSY_SLICE_NS = 250_000  # while there is other work
+PUT_OFF_NS = 5_000_000  # how long a slice is put off while somebody waits
+BUSY_SECONDS = 0.001  # pause between slices while there is other work: that gets four fifths of the time
 IDLE_SECONDS = 0.0002  # and while there is none, for threads that wait for the turn
-RETRY_SECONDS = 0.05  # how soon to look again whether the last open transaction has ended
+RETRY_SECONDS = 0.05  # how soon to look again whether the last open transaction has ended, or others have flushed
 
 log = logging.getLogger("gavel.jobs")
 
@@ -71,6 +76,7 @@ class Job(Generic[T]):
         self._budget_ns = None if seconds is None else int(seconds * 1e9)
         self._answer: Any = None
         self._asked: Ask | None = None
+        self._patient_ns = 0  # until when it waits for others to flush what is theirs
         self._trouble: BaseException | None = None
         self._result: T | None = None
         self._began_ns = -1
@@ -108,7 +114,11 @@ class Job(Generic[T]):
 
 
 class Jobs:
-    """The jobs of an engine. `busy` tells whether there is other work just now; a mount puts in its own knowledge."""
+    """The jobs of an engine.
+
+    `busy` tells whether there is other work just now, `pending` whether somebody waits at this very moment; a mount
+    puts in what it knows.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -116,10 +126,13 @@ class Jobs:
         self._armed = 0  # number of the call that is awaited, 0 for none
         self._calls = 0
         self._others = False  # whether there was other work at the end of the last slice
+        self._ended_ns = 0  # when that was
         self._closed = False
         self.current: Job[Any] | None = None
         self.slice_ns = SLICE_NS
         self.busy: Callable[[], bool] = lambda: False
+        self.pending: Callable[[], bool] = lambda: engine.turn.wanted
+        engine.on_commit.append(self._committed)
 
     # -- for those who start jobs ------------------------------------------------------------------------------
 
@@ -201,21 +214,31 @@ class Jobs:
         if job is None or job.state is not State.RUNNING or job._in_checkpoint:
             return
         begin = self._engine.clock()
+        if self._wanted() and 0 <= begin - self._ended_ns < PUT_OFF_NS:
+            self._arm(BUSY_SECONDS)
+            return
         if job._began_ns < 0:
             job._began_ns = begin
         try:
-            self._slice(job, begin + min(self.slice_ns, BUSY_SLICE_NS if self._others else SLICE_NS))
+            self._slice(job, begin)
         finally:
-            job.spent_ns += max(0, self._engine.clock() - begin)
+            self._ended_ns = self._engine.clock()
+            job.spent_ns += max(0, self._ended_ns - begin)
         if not job.over:
             self._engine.volume.promise(self._engine.history.dirty_bytes)
             if not job._in_checkpoint:
                 self._arm(self._pause(job))
 
-    def _slice(self, job: Job[Any], end: int) -> None:
-        """Steps until the time is up, the job is over, or it waits for something."""
+    def _wanted(self) -> bool:
+        """Whether somebody waits for the cores, or for what they have asked the device."""
+        return self.pending() or self._engine.waited_for
+
+    def _slice(self, job: Job[Any], begin: int) -> None:
+        """Steps until the time is up, somebody waits, the job is over, or it waits for something."""
         clock = self._engine.clock
-        now = clock()
+        now = begin
+        end = begin + min(self.slice_ns, BUSY_SLICE_NS if self._others else SLICE_NS)
+        sure = begin + BUSY_SLICE_NS if self._wanted() else begin  # so much it has whoever waits: it was put off
         while job.state is State.RUNNING:
             if job._budget_ns is not None and now - job._began_ns > job._budget_ns:
                 job.out_of_time = True
@@ -230,7 +253,7 @@ class Jobs:
                     return
                 self._step(job)  # at once: it may rely on what it asked for only until others have their turn
             now = clock()
-            if now >= end:
+            if now >= end or (now >= sure and self._wanted()):
                 return
 
     def _step(self, job: Job[Any]) -> None:
@@ -257,23 +280,40 @@ class Jobs:
     def _write(self, job: Job[Any], operation: Callable[..., Any]) -> None:
         try:
             job._answer = self._engine.write_outside(operation)
-            self._engine.flush()
         except (GavelError, OSError) as error:
             job._trouble = error
+        else:
+            job._asked = Ask.COMMITTED
 
     def _answered(self, job: Job[Any]) -> bool:
         """Try to give the job what it asks for; whether it can go on at once."""
-        if job._asked is Ask.QUIET:
-            if self._engine.cache.open_transactions:
-                return False
-            try:
-                self._engine.flush()
-            except GavelError as error:
-                job._trouble = error
-            job._asked = None
-            return True
-        self._engine.request_checkpoint(lambda result: self._checkpointed(job, result))
-        return job._asked is None
+        engine = self._engine
+        little = engine.cache.backlog <= JOB_FLUSH_RECORDS
+        if job._asked is Ask.CHECKPOINT:
+            engine.request_checkpoint(lambda result: self._checkpointed(job, result), flush=little)
+            return job._asked is None
+        if job._asked is Ask.QUIET and engine.cache.open_transactions:
+            return False
+        if not little and self._patient(job):
+            return False
+        job._asked, job._patient_ns = None, 0
+        try:
+            engine.flush()
+        except GavelError as error:
+            job._trouble = error
+        return True
+
+    def _patient(self, job: Job[Any]) -> bool:
+        """Whether to go on waiting for others to flush: longer than they may take is not to be expected."""
+        now = self._engine.clock()
+        if not job._patient_ns:
+            job._patient_ns = now + 2 * FLUSH_SECONDS * 1_000_000_000
+        return now < job._patient_ns
+
+    def _committed(self, _tid: int, _keys: list[bytes]) -> None:
+        """Something was committed: others have flushed what was theirs, if it is that for which the job waits."""
+        if self.current is not None and self.current._patient_ns:
+            self._arm(0)
 
     def _checkpointed(self, job: Job[Any], result: int | GavelError) -> None:
         if isinstance(result, GavelError):
@@ -284,7 +324,7 @@ class Jobs:
         self._arm(0)
 
     def _pause(self, job: Job[Any]) -> float:
-        if job._asked is Ask.QUIET:
+        if job._asked is not None:
             return RETRY_SECONDS
         engine = self._engine
         self._others = engine.waited_for or engine.cache.dirty or self.busy()

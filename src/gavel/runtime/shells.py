@@ -16,8 +16,11 @@ from typing import Protocol
 
 from gavel.errors import DeviceFailed
 from gavel.media.device import Device
+from gavel.runtime.turn import Turn
 
 Done = Callable[[DeviceFailed | None], None]
+
+_WAY_SECONDS = 0.00005  # enough for a thread that waits for the turn to wake up and take it
 
 
 class Shell(Protocol):
@@ -79,7 +82,7 @@ class LoopShell:
 class ThreadShell:
     """Effects carried out by one background thread, which takes the engine's turn to call back."""
 
-    def __init__(self, device: Device, turn: threading.RLock) -> None:
+    def __init__(self, device: Device, turn: Turn) -> None:
         self._device = device
         self._turn = turn
         self._wake = threading.Condition()
@@ -136,3 +139,5 @@ class ThreadShell:
     def _do(self, callback: Callable[[], None]) -> None:
         with self._turn:
             callback()
+        if self._turn.wanted:
+            time.sleep(_WAY_SECONDS)

@@ -40,6 +40,7 @@ class Ask(Enum):
 
     CHECKPOINT = 1  # a checkpoint that begins now; resumed once it is durable; raises VolumeFull, DeviceFull …
     QUIET = 2  # resumed when all that was written is committed, and no transaction is open
+    COMMITTED = 3  # resumed when all that was written is committed; a Write asks this by itself
 
 
 class Write(NamedTuple):

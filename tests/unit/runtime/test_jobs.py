@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from gavel.errors import BadRequest, DeviceFailed
+from gavel.errors import BadRequest, DeviceFailed, VolumeFull
 from gavel.filesystem import namespace
 from gavel.keys import records
 from gavel.keys.records import ROOT_OBJECT
+from gavel.limits import JOB_FLUSH_RECORDS
 from gavel.runtime.engine import Engine
-from gavel.runtime.jobs import BUSY_SECONDS, SLICE_NS, Job, State
+from gavel.runtime.jobs import BUSY_SECONDS, BUSY_SLICE_NS, PUT_OFF_NS, SLICE_NS, Job, State
 from gavel.sim.device import SimDevice
 from gavel.sim.shell import SimShell
 from gavel.transaction.transaction import Transaction
-from gavel.upkeep.job import Ask, Progress, Steps, Write
+from gavel.upkeep.job import Ask, Progress, Step, Steps, Write
 from tests.crash.simulated import WHO, System, format_device, fresh, opened
 
 KEY = records.config(0, b"test")
@@ -48,7 +51,7 @@ def test_a_job_is_done_in_slices_and_tells_how_far_it_is() -> None:
     assert job.progress is None
     assert job.state is State.WAITING
     system.shell.run(0)
-    assert job.progress == Progress(7, 40, "things")
+    assert job.progress == Progress(4, 40, "things")
     assert times[-1] - times[0] <= SLICE_NS + 300_000
     assert run(system, job) == 40
     assert job.state is State.DONE
@@ -77,6 +80,89 @@ def test_a_commit_waits_for_no_more_than_a_slice() -> None:
         system.sync()
         assert system.shell.clock() - before < 5_000_000
     assert not job.over
+
+
+def test_a_slice_ends_when_somebody_comes() -> None:
+    system = fresh()
+    waits = False
+
+    def tick(n: int) -> None:
+        nonlocal waits
+        waits = n == 5
+
+    system.engine.jobs.pending = lambda: waits
+    job = system.engine.jobs.start("count", counting(8, tick))
+    system.shell.run(0)
+    assert job.progress == Progress(5, 8, "things")
+    waits = False
+    assert run(system, job) == 8
+
+
+def test_while_somebody_waits_a_job_has_a_short_slice_now_and_then() -> None:
+    system = fresh()
+    system.engine.jobs.pending = lambda: True
+    times: list[int] = []
+    job = system.engine.jobs.start("count", counting(20_000, lambda _: times.append(system.shell.clock())))
+    system.shell.run_until(lambda: len(times) > 1000)
+    pauses = [(a, b) for a, b in pairwise(times) if b - a > 1_000_000]
+    assert len(pauses) > 2
+    assert all(PUT_OFF_NS <= b - a < PUT_OFF_NS + 1_100_000 for a, b in pauses)
+    assert all(b - a <= BUSY_SLICE_NS for (_, a), (b, _) in pairwise(pauses))
+    jobs = system.engine.jobs
+    jobs.cancel(job)
+
+
+@pytest.mark.parametrize("ask", [Ask.QUIET, Ask.COMMITTED, Write(lambda tx: tx.put(KEY, b"written"))])
+def test_a_job_leaves_a_backlog_to_those_whose_it_is(ask: Step) -> None:
+    """Flushing what thousands of operations have left would hold up everybody, at a moment that nobody chose."""
+    system = fresh()
+    engine = system.engine
+    for n in range(JOB_FLUSH_RECORDS):
+        engine.write(namespace.create, ROOT_OBJECT, b"f%d" % n, 0o100644, WHO)
+    ended: list[bool] = []
+
+    def work() -> Steps[None]:
+        yield ask
+        ended.append(engine.cache.dirty)
+
+    engine.jobs.start("work", work())
+    system.shell.run(1)
+    assert engine.cache.backlog >= JOB_FLUSH_RECORDS
+    assert not ended
+    engine.flush()
+    system.shell.run(0.001)
+    assert ended == [False]
+
+
+def test_a_checkpoint_for_a_job_takes_what_is_committed() -> None:
+    system = fresh()
+    engine = system.engine
+    for n in range(JOB_FLUSH_RECORDS):
+        engine.write(namespace.create, ROOT_OBJECT, b"f%d" % n, 0o100644, WHO)
+
+    def work() -> Steps[int]:
+        return (yield Ask.CHECKPOINT)
+
+    job = engine.jobs.start("work", work())
+    assert run(system, job) == engine.history.last_tid
+    assert engine.cache.backlog >= JOB_FLUSH_RECORDS
+
+
+def test_a_job_does_not_wait_for_ever_for_others_to_flush() -> None:
+    system = fresh()
+    engine = system.engine
+
+    def work() -> Steps[str]:
+        try:
+            yield Ask.QUIET
+        except VolumeFull:
+            return "heard"
+        return "not"
+
+    for n in range(JOB_FLUSH_RECORDS):
+        engine.write(namespace.create, ROOT_OBJECT, b"f%d" % n, 0o100644, WHO)
+    with patch.object(engine, "flush", side_effect=VolumeFull(0, 1)):
+        assert run(system, engine.jobs.start("work", work())) == "heard"
 
 
 def test_a_rate_holds_a_job_back() -> None:
