@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gavel.sim.account import Account, Collided, Committed, Decided, Final, Look, Operation, Refused, Seen
+from gavel.quorum.machine import Aborted, Collided, Committed
+from gavel.sim.account import Account, Decided, Final, Look, Operation, Seen
 from gavel.sim.checkers import CHECKERS, check
 
 LO, HI = b"a", b"z"
@@ -20,7 +21,7 @@ def true_account() -> Account:
             Operation("one", "t1", [], {b"k": b"1", b"m": b"1"}, 0, 10, Committed(100)),
             Operation("two", "t2", [Seen(LO, HI, 100, BOTH)], {b"k": b"2"}, 20, 30, Committed(200)),
             Operation("three", "t3", [Seen(LO, b"l", 100, BOTH[:1])], {b"k": b"3"}, 25, 40, Collided(b"k", 200)),
-            Operation("four", "t4", [], {b"k": b"4"}, 20, 45, Refused("aborted")),
+            Operation("four", "t4", [], {b"k": b"4"}, 20, 45, Aborted()),
             Operation("five", "t5", [Seen(b"m", b"n", 200, ((b"m", b"1"),))], {b"m": None}, 50, 60, Committed(400)),
         ],
         looks=[
@@ -55,7 +56,7 @@ def out_of_order(account: Account) -> None:
 
 
 def nobodys(account: Account) -> None:
-    account.order.append(Decided(500, "t9", Refused("nobody asked")))
+    account.order.append(Decided(500, "t9", Collided(b"k", 1)))
     account.finals[0].reached = 500
 
 
@@ -96,7 +97,7 @@ def lost_acknowledged(account: Account) -> None:
 
 
 def refused_that_happened(account: Account) -> None:
-    account.operations[4].told = Refused("aborted")
+    account.operations[4].told = Aborted()
 
 
 def told_another_tid(account: Account) -> None:

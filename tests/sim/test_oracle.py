@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gavel.sim.account import Collided, Committed
+from gavel.quorum.machine import Collided, Committed
 from gavel.sim.oracle import Oracle, Violation
 
 ABORT = -1

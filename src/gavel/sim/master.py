@@ -90,6 +90,10 @@ class Master:
             self._answers = []
         return effects
 
+    def checkpoint(self) -> None:
+        """Let the log forget what is not needed any more."""
+        self.log.checkpoint(self.store.checkpoint() + [("quorum", record) for record in self.quorum.snapshot()])
+
     def _view(self, view: View, now: int) -> None:
         if view.strict:
             self._views[view.ticket] = view

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from gavel.sim.administrator import Administrator
 from gavel.sim.cluster import Cluster
 from gavel.sim.plan import Fault
 from gavel.sim.world import MILLISECOND
@@ -16,12 +17,11 @@ PERCENT = 100
 
 
 class Nemesis:
-    """`wipe(node)` and `change_members(number)` ask the operator for what is not a matter of machines and links."""
+    """What is not a matter of machines and links it has the administrator do."""
 
-    def __init__(self, cluster: Cluster, wipe: Callable[[int], None], change_members: Callable[[int], None]) -> None:
+    def __init__(self, cluster: Cluster, administrator: Administrator) -> None:
         self._cluster = cluster
-        self._wipe = wipe
-        self._change_members = change_members
+        self._administrator = administrator
         self._over = False
         self.struck = 0
 
@@ -133,7 +133,10 @@ class Nemesis:
         return lambda: self._cluster.start(fault.node)
 
     def _do_wipe(self, fault: Fault) -> None:
-        self._wipe(fault.node)
+        self._administrator.wipe(fault.node)
+
+    def _do_checkpoint(self, fault: Fault) -> None:
+        self._administrator.checkpoint(fault.node)
 
     def _do_members(self, fault: Fault) -> None:
-        self._change_members(fault.amount)
+        self._administrator.change_members(fault.amount)

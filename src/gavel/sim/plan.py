@@ -92,7 +92,8 @@ KINDS: dict[str, Kind] = {
     "disk": Kind(600 * MILLISECOND, 3, (5, 60)),  # syncs take so many times as long
     "eio": Kind(300 * MILLISECOND, 2),  # a sync fails, and with it the process
     "wipe": Kind(300 * MILLISECOND, 1),  # a machine loses its disk and comes back as another member
-    "members": Kind(1, 4),  # another set of members
+    "checkpoint": Kind(1, 8),  # not a fault, but one may follow it
+    "members": Kind(1, 4, (0, 1 << 30)),  # another set of members
 }
 
 
@@ -103,6 +104,7 @@ def draw(seed: int, masters: int | None = None, without: frozenset[str] = frozen
     count = usual if masters is None else masters
     spares = random.choice((0, 0, 1, 2)) if churn else 0
     duration = random.choice((300, 800, 1500, 3000)) * MILLISECOND
+    stretch = 40 if random.random() < 0.1 else 1  # a long run at leisure: transactions outlive their life
     plan = Plan(
         seed=seed,
         masters=count,
@@ -110,8 +112,8 @@ def draw(seed: int, masters: int | None = None, without: frozenset[str] = frozen
         clients=random.randint(1, 5),
         transactions=random.choice((3, 10, 30)),
         keys=random.choice((1, 2, 6, 30)),
-        duration=duration,
-        think=random.choice((0, 2, 20, 100)) * MILLISECOND,
+        duration=duration * stretch,
+        think=random.choice((0, 2, 20, 100)) * MILLISECOND * stretch,
         sync_ns=random.choice((20, 200, 1000, 8000)) * MICROSECOND,
         weather=_weather(random),
         without=without,
@@ -119,7 +121,7 @@ def draw(seed: int, masters: int | None = None, without: frozenset[str] = frozen
     exist = [kind for kind in KINDS if random.random() < 0.35]
     if not spares or not churn:
         exist = [kind for kind in exist if kind not in ("members", "wipe")]
-    faults = [fault for kind in exist for fault in _faults(random, kind, count + spares, duration)]
+    faults = [fault for kind in exist for fault in _faults(random, kind, count + spares, duration, stretch)]
     return replace(plan, faults=tuple(sorted(faults)))
 
 
@@ -137,11 +139,13 @@ def _weather(random: Random) -> Weather:
     )
 
 
-def _faults(random: Random, kind: str, nodes: int, duration: int) -> list[Fault]:
+def _faults(random: Random, kind: str, nodes: int, duration: int, stretch: int) -> list[Fault]:
     shape = KINDS[kind]
     found = []
     for _ in range(random.randint(1, shape.most)):
         node, other = random.sample(range(1, nodes + 1), 2) if nodes > 1 else (1, 1)
-        lasts = int(shape.lasts * random.random() ** 2)
-        found.append(Fault(random.randrange(duration), kind, node, other, lasts, random.randint(*shape.amounts)))
+        lasts = int(shape.lasts * random.random() ** 2 * stretch)
+        found.append(
+            Fault(random.randrange(duration * stretch), kind, node, other, lasts, random.randint(*shape.amounts))
+        )
     return found

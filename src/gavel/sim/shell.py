@@ -7,12 +7,13 @@ was due before it; nothing runs but from `run`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gavel.errors import DeviceFailed
 from gavel.media.device import Device
 
 SECOND = 1_000_000_000
+FETCH_NS = 100_000
 
 
 class SimShell:
@@ -43,6 +44,10 @@ class SimShell:
                 done(None)
 
         self._push(self._sync_ns, work)
+
+    def fetch(self, ranges: Sequence[tuple[int, int]], done: Callable[[], None]) -> None:
+        """Nothing is nearer than it is; what is asked for is there a moment later."""
+        self._push(FETCH_NS, done)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back so much later in virtual time."""

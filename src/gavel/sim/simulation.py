@@ -7,17 +7,16 @@ time everybody must be answered, everything decided, and every member know all o
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from random import Random
 from typing import Any
 
 from gavel.quorum.messages import ABORT, Member
-from gavel.quorum.requests import Arrived, GetStatus, Reconfigure, Status
+from gavel.quorum.requests import Arrived
 from gavel.quorum.rules import ALL, Rules
 from gavel.quorum.votes import MASTER
 from gavel.sim.account import Account, Final
+from gavel.sim.administrator import Administrator
 from gavel.sim.checkers import check
 from gavel.sim.client import Client
 from gavel.sim.cluster import Cluster
@@ -61,14 +60,13 @@ class Simulation:
         self.world = World(plan.seed, trace)
         self.oracle = Oracle(ABORT)
         self.cluster = Cluster(self.world, plan.weather, Batches(), self._boot, self._answer)
-        self.nemesis = Nemesis(self.cluster, self._wipe, self._change_members)
+        self.administrator = Administrator(self.cluster, plan.masters, self.oracle.forgotten)
+        self.nemesis = Nemesis(self.cluster, self.administrator)
         self.rules: Rules = replace(ALL, **dict.fromkeys(sorted(plan.without), False))
         self.founding = [Member(node, MASTER) for node in range(1, plan.masters + 1)]
         self._random = self.world.stream("simulation")
         self._stores: dict[int, Store] = {}
         self._fetching: set[tuple[int, int, bytes]] = set()
-        self._told: dict[int, Callable[[Status], None]] = {}
-        self._tickets = 0
         self._calm = False
         for node in range(1, plan.masters + plan.spares + 1):
             log = Log(self.world.stream(f"log {node}"))
@@ -133,74 +131,11 @@ class Simulation:
     def _answer(self, host: Host, request: Any, result: Any) -> None:
         number = request.ticket >> 32
         if number == 0:
-            self._operator_told(request, result)
+            self.administrator.answered(request, result)
             return
         way = self._way()
         if way is not None:
             self.world.after(way, self.clients[number - 1].answered, request.ticket, result)
-
-    # -- the operator ------------------------------------------------------------------------------------------
-
-    def _operator_ask(self, then: Callable[[Status], None]) -> None:
-        """Ask any master that is up how things stand."""
-        up = self.cluster.up()
-        if up:
-            self._tickets += 1
-            self._told[self._tickets] = then
-            self._random.choice(up).request(GetStatus(self._tickets), "status")
-
-    def _operator_told(self, request: Any, result: Any) -> None:
-        then = self._told.pop(request.ticket, None)
-        if then is not None and isinstance(result, Status):
-            then(result)
-
-    def _change_members(self, number: int) -> None:
-        random = Random(f"{self.plan.seed}/members/{number}")
-
-        def change(status: Status) -> None:
-            now = [member.node for member in status.members]
-            others = [node for node in self.cluster.left() if node not in now]
-            wanted = list(now)
-            draw = random.random()
-            if draw < 0.5 and others and wanted:
-                wanted[random.randrange(len(wanted))] = random.choice(others)
-            elif draw < 0.7 and others:
-                wanted.append(random.choice(others))
-            elif draw < 0.9 and len(wanted) > 1:
-                wanted.pop(random.randrange(len(wanted)))
-            else:
-                wanted = random.sample(self.cluster.left(), min(len(wanted), len(self.cluster.left())))
-            self._reconfigure(status, wanted)
-
-        self._operator_ask(change)
-
-    def _reconfigure(self, status: Status, wanted: list[int]) -> None:
-        self._tickets += 1
-        if self.world.trace is not None:
-            self.world.tell("operator", f"asks n{status.node} for the members {sorted(wanted)}")
-        members = [Member(node, MASTER) for node in sorted(set(wanted))]
-        self.cluster.hosts[status.node].request(Reconfigure(self._tickets, members), "reconfigure")
-
-    def _wipe(self, node: int) -> None:
-        """A disk is lost, if the others can bear it: a majority of the members' disks must be left."""
-        master = next((host.program for host in self.cluster.up()), None)
-        if not isinstance(master, Master) or self.plan.masters < 3 or self.cluster.gone():
-            return
-        self.cluster.lose(node)
-        self.oracle.forgotten(node)
-
-    def _replace_lost(self) -> None:
-        """After the faults: whoever is gone for good is no member any more."""
-        gone = self.cluster.gone()
-
-        def change(status: Status) -> None:
-            left = [member.node for member in status.members if member.node not in gone]
-            if left and len(left) < len(status.members):
-                self._reconfigure(status, left)
-
-        if gone:
-            self._operator_ask(change)
-            self.world.after(2 * SECOND, self._replace_lost)
 
     # -- the run -----------------------------------------------------------------------------------------------
 
@@ -237,7 +172,7 @@ class Simulation:
             client.over = True
         for node in self.cluster.left():
             self.cluster.start(node)
-        self._replace_lost()
+        self.administrator.replace_lost()
         end = self.world.now + CALM
         while self.world.now < end:
             self.world.run(self.world.now + 100 * MILLISECOND)

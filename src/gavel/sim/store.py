@@ -43,18 +43,22 @@ class Log:
         self.durable = 0
         self.synced: Callable[[int, int], None] | None = None  # told which entries have become durable: [first, last)
         self._random = random
+        self._generation = 0  # of checkpoints
 
     def write(self, kind: str, what: Any) -> None:
         """Append an entry."""
         self.entries.append((kind, what))
 
-    def begin_sync(self) -> int:
+    def begin_sync(self) -> tuple[int, int]:
         """See host.Disk."""
-        return len(self.entries)
+        return self._generation, len(self.entries)
 
-    def end_sync(self, mark: int) -> None:
+    def end_sync(self, mark: tuple[int, int]) -> None:
         """See host.Disk."""
-        before, self.durable = self.durable, max(self.durable, mark)
+        generation, end = mark
+        if generation != self._generation:
+            return
+        before, self.durable = self.durable, max(self.durable, end)
         if self.synced is not None and before < self.durable:
             self.synced(before, self.durable)
 
@@ -64,7 +68,14 @@ class Log:
         if self._random.random() < 0.5:
             kept = self.durable
         del self.entries[kept:]
-        self.end_sync(kept)
+        self.end_sync(self.begin_sync())
+
+    def checkpoint(self, entries: list[tuple[str, Any]]) -> None:
+        """Take these for all there are, at once and durably."""
+        self.end_sync(self.begin_sync())
+        self._generation += 1
+        self.entries[:] = entries
+        self.durable = len(entries)
 
     def wipe(self) -> None:
         """See host.Disk."""
@@ -96,7 +107,7 @@ class Store:
         self._executed = executed
         self._wanted = wanted
         self._tids: list[int] = []
-        self._events: list[Event] = []
+        self.events: list[Event] = []
         self._outcomes: dict[TxId, Outcome] = {}
         self._blobs: set[bytes] = set()
         self._incoming: dict[int, Event] = {}
@@ -113,18 +124,27 @@ class Store:
             for event in events:
                 self._apply(event)
             self._applied = max(self._applied, hi)
+        elif kind == "state":
+            applied, events = what
+            for event in events:
+                self._apply(event)
+            self._applied = applied
         elif kind == "blob":
             self._blobs.add(what)
 
     def _apply(self, event: Event) -> None:
         tid, txid, outcome, writes = event
         self._tids.append(tid)
-        self._events.append(event)
+        self.events.append(event)
         self._outcomes[txid] = outcome
         self._applied = tid
         if type(outcome) is Committed:
             for key, value in writes.items():
                 self.versions.setdefault(key, []).append((tid, value))
+
+    def checkpoint(self) -> list[tuple[str, Any]]:
+        """Entries that say what all entries so far said."""
+        return [*(("blob", blob) for blob in sorted(self._blobs)), ("state", (self._applied, list(self.events)))]
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -186,7 +206,7 @@ class Store:
         at = int.from_bytes(cursor) if cursor is not None else first
         upto = min(last, at + max(1, limit // 64))
         following = upto.to_bytes(8) if upto < last else None
-        return _encode(self._events[at:upto]), following, upto - first, last - first
+        return _encode(self.events[at:upto]), following, upto - first, last - first
 
     def install(self, lo: int, hi: int, piece: bytes, last: bool) -> None:
         """See quorum.machine."""
