@@ -36,6 +36,9 @@ DIRTY_NODES_MAX: Final = 128 * MIB  # nodes waiting in memory; a record in a lea
 
 # Memory.
 NODE_CACHE_BYTES: Final = 72 * MIB  # encoded size of clean B-tree nodes kept decoded (resident: some three times that)
+PASTS_MAX: Final = 8  # past states of which a client of a cluster holds records at a time
+PLACES_LEAST: Final = 20_000  # extents that a client of a cluster knows before it looks which it may forget; some 5 MB
+ATTEMPTS_MAX: Final = 1000  # runs of one operation on a cluster; each but the first means that others succeeded
 HELD_BYTES: Final = 64 * MIB  # records that a client of a cluster keeps, what they cost in memory included
 EXTENT_CACHE_BYTES: Final = 16 * MIB  # verified file data kept for the next piece of a sequential read
 OVERLAY_RECORDS: Final = 8192  # dirty records that make a flush due; bounds how long one flush holds the loop
@@ -63,6 +66,7 @@ REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more a
 JOB_RECORDS: Final = 64  # records looked at in one step of a job; a fraction of a millisecond
 PRUNE_DESCENT: Final = 16  # records that a descent of prune counts for: the elements that it passes over take time, too
 JOB_FLUSH_RECORDS: Final = 128  # records of others that a job flushes with its own; a millisecond or less
+JOB_FETCH_BYTES: Final = 1 * MIB  # read ahead of the steps of a job, in another thread; some ten extents
 JOB_DIRTY_MAX: Final = 8 * MIB  # nodes that a job leaves waiting in memory before it has them written
 RETENTION_POINTS_MAX: Final = 6000  # states below the horizon that are kept; their tids are one record
 RETENTION_SPAN_MAX: Final = 1000 * 365 * 86_400  # seconds; what a policy can say other than `forever`
@@ -85,6 +89,13 @@ HEDGE_MS: Final = 400  # a request without an answer is asked of another master,
 BACKOFF_MS: Final = 20  # first pause of a request that no master can take, doubled each round
 BACKOFF_MAX_MS: Final = 1000  # and the longest one: what a master that comes back may have to wait for its clients
 SESSION_TICK_MS: Final = 50  # how exactly a session keeps its times
+LINK_BUFFER: Final = 512 * KIB  # bulk is handed to the kernel so far ahead; what a vote may find before it
+LINK_BUFFER_MAX: Final = 2 * WIRE_MESSAGE_MAX  # what waits for a peer that does not read, then the link is given up
+LINK_QUEUE_MAX: Final = 32 * MIB  # file data that waits for a slow peer's credit; more is dropped, it asks for it later
+HANDSHAKE_SECONDS: Final = 5  # from a connection to both sides being welcome
+DIAL_SECONDS: Final = 1  # one try to connect; when a cut is mended TCP's own second try would come much later
+DIAL_BACKOFF_MS: Final = 50  # first pause between two tries, doubled up to BACKOFF_MAX_MS
+REFUSED_SECONDS: Final = 5  # pause after a peer has said that this side is not welcome
 PATIENCE_SECONDS: Final = 30  # default: how long a client waits for a quorum; beyond a restart, below a hung program
 
 # Looking back.
@@ -101,7 +112,10 @@ BODY_INLINE_MAX: Final = (
     16 * KIB
 )  # bytes of a transaction in a vote; longer ones are staged, so that no vote takes long
 STAGED_LIFE_NS: Final = 300 * 10**9  # what is staged and in no transaction's way is dropped; ten lives of a register
+WANT_NS: Final = 20 * 10**6  # file data that a vote names and that has not come by then is asked for; doubles 6 times
 ANSWER_BYTES: Final = 512 * KIB  # records or file data in one answer; holds the loop for a few milliseconds
+CATCH_UP_STEP: Final = 1000  # changes looked at in one call while they are put in order; a millisecond
+CATCH_UP_WINDOW: Final = 50_000  # changes put in order at a time, some 20 MB; more memory, or more walks
 
 # Transactions.
 TRANSACTION_RETRIES: Final = 16  # default of fs.run(); each retry means that somebody else succeeded

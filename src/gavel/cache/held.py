@@ -55,6 +55,10 @@ class Held:
                 yield key, values[key]
             lo = stop
 
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """All that is held."""
+        return iter(self._values.items())
+
     def _at(self, key: bytes) -> int:
         """The span that holds a key; -1 for none."""
         span = bisect_right(self._los, key) - 1

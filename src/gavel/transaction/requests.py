@@ -1,10 +1,26 @@
-"""What a client asks of a master. The same requests travel by function call here and by wire in a cluster."""
+"""What a client asks of a master, and what it is answered.
+
+Two families. A client in the master's own process asks by function call, and refers to file data by where it lies in
+the volume: Commit, Barrier, Checkpoint. Any other asks by these messages, which travel by function call and by wire
+alike; what they say means the same on every master (replica/portable.py says how records name file data).
+
+Invariants: messages are decoded by type and refused (BadRequest) when they are of no known form; fields are added at
+the end, with defaults, so that two adjacent releases understand each other.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from struct import Struct
+from typing import Any, Final, NamedTuple
 
+import msgspec
+
+from gavel import errors
+from gavel.errors import BadRequest, GavelError
 from gavel.keys.ranges import RangeSet
+from gavel.limits import TRANSACTION_MAX
+
+Read = tuple[bytes, bytes, int]  # [lo, hi) was read as of this tid
 
 
 class Commit(NamedTuple):
@@ -38,3 +54,270 @@ class Checkpoint(NamedTuple):
 
 
 Request = Commit | Barrier | Checkpoint
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True):
+    """What all messages have in common: they are MessagePack arrays that begin with their tag."""
+
+
+# Questions.
+
+
+class Stage(Message, tag=1, frozen=True, gc=False):
+    """Keep file data for a transaction of this session that will refer to it by `number`; answered with Done.
+
+    `data` by `codec` (media.extents) is `length` raw bytes, at most limits.EXTENT_MAX, whose XXH3-128 is `sum`.
+    Durable not before a transaction that names it is. Asked again it changes nothing.
+    """
+
+    session: bytes
+    number: int
+    codec: int
+    length: int
+    sum: bytes
+    data: bytes
+
+
+_BLOB = Struct(">II16s")
+BLOB_NAME_SIZE: Final = _BLOB.size
+
+
+def blob_name(number: int, length: int, total: bytes) -> bytes:
+    """How a transaction names what is staged for it: all that masters must agree about."""
+    return _BLOB.pack(number, length, total)
+
+
+def blob_number(name: bytes) -> int:
+    """The number in a blob_name()."""
+    return int.from_bytes(name[:4], "big")
+
+
+class Submit(Message, tag=2, frozen=True, gc=False):
+    """A transaction: applied at one tid unless something it read has changed since. Answered with an Outcome.
+
+    (`born`, `session`, `sequence`, `coord`) name it: the same whenever and to whomever it is sent again, and it happens
+    once. `born` is a recent `clock` of an answer, `coord` the node it is sent to first. `body` comes from `pack`;
+    `blobs` are the blob_name()s of all that was staged for it, `spilled` the numbers of those that hold the body itself
+    where that is longer than limits.BODY_INLINE_MAX.
+    """
+
+    session: bytes
+    sequence: int
+    born: int
+    coord: int
+    reads: list[Read]
+    blobs: list[bytes]
+    body: bytes
+    spilled: list[int] = []
+
+
+class Look(Message, tag=3, frozen=True, gc=False):
+    """What has changed in these ranges since the tids given (0: nothing is known)?
+
+    Answered with Looked, strictly current: of all that was acknowledged before this was asked nothing is missing.
+    """
+
+    ranges: list[Read]
+
+
+class Fetch(Message, tag=4, frozen=True, gc=False):
+    """The records of these ranges as of a tid that some answer named. Answered with Fetched."""
+
+    ranges: list[tuple[bytes, bytes]]
+    at: int
+
+
+class Data(Message, tag=5, frozen=True, gc=False):
+    """The file data that the data records with these keys refer to as of a tid. Answered with Found."""
+
+    keys: list[bytes]
+    at: int
+
+
+class Status(Message, tag=6, frozen=True, gc=False):
+    """How the master is; answered with Told."""
+
+
+Question = Stage | Submit | Look | Fetch | Data | Status
+
+
+# Answers.
+
+
+class Done(Message, tag=32, frozen=True, gc=False):
+    """It is as was asked."""
+
+
+class Committed(Message, tag=33, frozen=True, gc=False):
+    """The transaction is part of the state of this tid, and durable."""
+
+    tid: int
+
+
+class Collided(Message, tag=34, frozen=True, gc=False):
+    """Something that was read as of `freeze` was changed by `tid`. Nothing was applied; run it again."""
+
+    key: bytes
+    tid: int
+    freeze: int
+
+
+class TooOld(Message, tag=35, frozen=True, gc=False):
+    """It refers to a state of the past, `at`, that is not kept any more. Nothing was applied."""
+
+    at: int
+    horizon: int
+
+
+class Refused(Message, tag=36, frozen=True, gc=False):
+    """It makes no sense, whoever looks at it. Nothing was applied, and trying it again does not help."""
+
+    why: str
+
+
+class Dropped(Message, tag=37, frozen=True, gc=False):
+    """It came too late, or nobody could say any more what it wanted. Nothing was applied; submit it as a new one."""
+
+
+Outcome = Committed | Collided | TooOld | Refused | Dropped
+
+
+class Records(Message, tag=38, frozen=True, gc=False):
+    """Records in key order. `end`: they are all up to here, more follow; None: they are all of the range."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    end: bytes | None = None
+
+
+class Looked(Message, tag=39, frozen=True, gc=False):
+    """For each range asked, in order: None where nothing has changed since, else its records; all as of `at`.
+
+    A long answer ends early; what is missing, or follows a Records.end, can be fetched as of `at`.
+    """
+
+    at: int
+    parts: list[Records | None]
+    clock: int = 0
+
+
+class Fetched(Message, tag=40, frozen=True, gc=False):
+    """The records of the ranges asked, in order. A long answer ends early."""
+
+    parts: list[Records]
+
+
+class Found(Message, tag=41, frozen=True, gc=False):
+    """For each key asked, in order: (codec, bytes); None where the record holds its bytes itself, or there is none.
+
+    A long answer ends early.
+    """
+
+    extents: list[tuple[int, bytes] | None]
+
+
+class Told(Message, tag=42, frozen=True, gc=False):
+    """How the master is, by name."""
+
+    fields: dict[str, Any]
+
+
+class Failed(Message, tag=43, frozen=True, gc=False):
+    """The master raised this: the name of a GavelError, the fields it is made of, and what it says."""
+
+    name: str
+    fields: list[Any]
+    text: str
+
+
+Answer = Done | Outcome | Looked | Fetched | Found | Told | Failed
+
+
+class Asked(NamedTuple):
+    """A question, and what the shell knows its asker by; the Reply has it back."""
+
+    ticket: int
+    question: Question
+
+
+class Writes(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The body of a transaction: sorted unique keys with portable values; None deletes.
+
+    `settled`: the outcomes of the session's transactions below this sequence have arrived and may be forgotten.
+    """
+
+    settled: int
+    keys: list[bytes]
+    values: list[bytes | None]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_question = msgspec.msgpack.Decoder(Question).decode
+_decode_answer = msgspec.msgpack.Decoder(Answer).decode
+_decode_writes = msgspec.msgpack.Decoder(Writes).decode
+encode = _encode  # of a Question or an Answer
+
+
+def decode_question(data: bytes | memoryview) -> Question:
+    """The question in these bytes; raises BadRequest."""
+    try:
+        found: Question = _decode_question(data)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"a request of no known form ({error}); is one side much newer than the other?") from None
+    return found
+
+
+def decode_answer(data: bytes | memoryview) -> Answer:
+    """The answer in these bytes; raises BadRequest."""
+    try:
+        found: Answer = _decode_answer(data)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"an answer of no known form ({error}); is one side much newer than the other?") from None
+    return found
+
+
+def pack(writes: dict[bytes, bytes | None], settled: int = 0) -> bytes:
+    """The body of a transaction with these writes; raises TooLarge beyond limits.TRANSACTION_MAX."""
+    keys = sorted(writes)
+    body = _encode(Writes(settled, keys, list(map(writes.__getitem__, keys))))
+    if len(body) > TRANSACTION_MAX:
+        raise errors.TooLarge("a transaction", len(body), TRANSACTION_MAX)
+    return body
+
+
+def unpack(body: bytes | memoryview) -> Writes:
+    """What a body says; raises BadRequest unless it is one, with ascending keys."""
+    try:
+        writes = _decode_writes(body)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"the body of a transaction is of no known form ({error})") from None
+    keys = writes.keys
+    if len(keys) != len(writes.values) or not all(map(bytes.__lt__, keys, keys[1:])):
+        raise BadRequest("the body of a transaction does not have ascending keys with a value each")
+    return writes
+
+
+# Errors by name, with the attributes that make one of them again.
+_TRAVEL: Final = {
+    "BadRequest": (), "Collision": ("key", "tid", "freeze"), "Damaged": ("what", "offset"),
+    "DeviceFailed": ("action", "offset", "reason"), "DeviceFull": ("offset", "length"), "Forgotten": ("born",),
+    "HistoryPruned": ("at", "horizon", "nearest"), "NotAMember": ("node", "why"),
+    "QuorumLost": ("waited_ms", "missing"), "ReadOnly": ("why",), "TooLarge": ("what", "size", "bound"),
+    "VolumeFull": ("free", "wanted"),
+}  # fmt: skip
+
+
+def failed(error: GavelError) -> Failed:
+    """An error as an answer."""
+    name = type(error).__name__
+    fields = [getattr(error, field) for field in _TRAVEL.get(name, ())]
+    return Failed(name if name in _TRAVEL else "BadRequest", fields, str(error))
+
+
+def error_of(answer: Failed) -> GavelError:
+    """The error in an answer; one of no known name is a BadRequest with its text."""
+    fields = _TRAVEL.get(answer.name, ())
+    if fields and len(fields) == len(answer.fields):
+        found: GavelError = getattr(errors, answer.name)(*answer.fields)
+        return found
+    return BadRequest(answer.text)
