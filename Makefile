@@ -12,11 +12,12 @@ env: .venv/ready
 demo: env
 	$(BIN)/python tools/demo.py
 
+# Fresh seeds of the simulator for so long: two minutes with everything, seconds in `make quick`, an hour in `make soak`.
 test: lint
-	$(BIN)/python -m pytest
+	GAVEL_SIM_SECONDS=$${GAVEL_SIM_SECONDS:-120} $(BIN)/python -m pytest
 
 quick: env
-	$(BIN)/python -m pytest tests/tidy tests/unit tests/contracts -x
+	$(BIN)/python -m pytest tests/tidy tests/unit tests/contracts tests/sim -x
 
 lint: env
 	$(BIN)/ruff check .
@@ -28,7 +29,7 @@ bench: env
 	$(BIN)/python -m benchmarks --large
 
 soak: env
-	GAVEL_SOAK=1 $(BIN)/python -m pytest tests/crash tests/properties tests/integration --timeout=0
+	GAVEL_SOAK=1 $(BIN)/python -m pytest tests/sim tests/crash tests/properties tests/integration --timeout=0
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -116,7 +116,7 @@ def stale_strict_read(account: Account) -> None:
 
 
 def overtaken_read(account: Account) -> None:
-    """The read is at 500, and what began after it had ended is at 400."""
+    """The read shows what is at 400, and had ended before that began."""
     account.looks[0].seen.freeze = 500
     account.looks[0].seen.rows = ((b"k", b"2"),)
 

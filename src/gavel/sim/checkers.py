@@ -133,10 +133,12 @@ def real_time(account: Account) -> list[str]:
         began.append((operation.began, tid, operation.name))
         if operation.ended is not None and operation.told is not None:
             ended.append((operation.ended, tid, operation.name))
+    tids = [decided.tid for decided in account.order]
     for look in account.looks:
-        if look.strict:
-            began.append((look.began, look.seen.freeze + 1, look.name))  # at or above, where a transaction is above
-            ended.append((look.ended, look.seen.freeze, look.name))
+        if look.strict:  # it stands at the last transaction that it saw; two may see the same, so it need not be above
+            at = bisect_right(tids, look.seen.freeze)
+            began.append((look.began, look.seen.freeze + 1, look.name))
+            ended.append((look.ended, tids[at - 1] if at else 0, look.name))
     ended.sort()
     began.sort()
     wrong, at, highest, of = [], 0, -1, ""

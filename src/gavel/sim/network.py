@@ -20,7 +20,7 @@ from gavel.sim.world import MICROSECOND, SECOND, World
 FLIGHT_MAX = 8 << 20  # bytes under way on one link; a socket's buffers and a sender's queue
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Weather:
     """What a link does to messages. Delays in ns, chances from 0 to 1, bandwidth in bytes a second (0: no limit)."""
 

@@ -42,7 +42,7 @@ class Plan:
     duration: int = SECOND
     think: int = 10 * MILLISECOND
     sync_ns: int = 200 * MICROSECOND
-    weather: Weather = Weather()  # noqa: RUF009  nobody changes a weather; links are given another
+    weather: Weather = Weather()  # noqa: RUF009  it is frozen
     faults: tuple[Fault, ...] = ()
     without: frozenset[str] = frozenset()
 

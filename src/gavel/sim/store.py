@@ -26,7 +26,7 @@ Writes = dict[bytes, bytes | None]
 Event = tuple[int, TxId, Outcome, Writes]  # what happened at a tid
 
 _encode = msgspec.msgpack.Encoder().encode
-_PIECES = msgspec.msgpack.Decoder(list[tuple[int, TxId, tuple[bytes, int] | tuple[int], Writes]])
+_PIECES = msgspec.msgpack.Decoder(list[tuple[int, TxId, tuple[bytes | None, int], Writes]])
 _WRITES = msgspec.msgpack.Decoder(Writes)
 
 
@@ -206,7 +206,8 @@ class Store:
         at = int.from_bytes(cursor) if cursor is not None else first
         upto = min(last, at + max(1, limit // 64))
         following = upto.to_bytes(8) if upto < last else None
-        return _encode(self.events[at:upto]), following, upto - first, last - first
+        told = [(tid, txid, _told(outcome), writes) for tid, txid, outcome, writes in self.events[at:upto]]
+        return _encode(told), following, upto - first, last - first
 
     def install(self, lo: int, hi: int, piece: bytes, last: bool) -> None:
         """See quorum.machine."""
@@ -214,8 +215,8 @@ class Store:
             events = _PIECES.decode(piece)
         except msgspec.MsgspecError as error:
             raise Damaged("a piece of changes", 0, str(error), "") from None
-        for tid, txid, told, writes in events:
-            outcome = Committed(*told) if len(told) == 1 else Collided(*told)
+        for tid, txid, (key, by), writes in events:
+            outcome = Committed(by) if key is None else Collided(key, by)
             self._incoming[tid] = (tid, txid, outcome, writes)
         if not last:
             return
@@ -226,6 +227,11 @@ class Store:
             self._apply(event)
             self._executed(event[0], event[1], event[2])
         self._applied = max(self._applied, hi)
+
+
+def _told(outcome: Outcome) -> tuple[bytes | None, int]:
+    assert isinstance(outcome, Committed | Collided)
+    return (outcome.key, outcome.tid) if isinstance(outcome, Collided) else (None, outcome.tid)
 
 
 def quorum_records(log: Log) -> Iterator[bytes]:
