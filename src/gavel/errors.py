@@ -250,6 +250,24 @@ class NoCommonVersion(GavelError):
         )
 
 
+class Unreachable(GavelError):
+    """Another node cannot be reached, or is not any more."""
+
+    retry = True
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"{where} cannot be reached: {reason}; look whether it runs, and at the network between")
+
+
+class Untrusted(GavelError):
+    """The other side of a connection could not prove who it is, or does not believe this side."""
+
+    def __init__(self, who: str, why: str) -> None:
+        self.who, self.why = who, why
+        super().__init__(f"no trust between this node and {who}: {why}; both must have joined the same cluster")
+
+
 class WrongCluster(GavelError):
     """The other side belongs to another cluster."""
 

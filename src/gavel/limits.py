@@ -80,6 +80,7 @@ WIRE_GREETING_MAX: Final = 4 * KIB  # payload of a greeting or an error; all tha
 WIRE_FRAME_MAX: Final = 256 * KIB  # payload of a frame: a millisecond of a fast link, which a vote may have to wait
 WIRE_MESSAGE_MAX: Final = TRANSACTION_MAX + 1 * MIB  # a message in several frames: the largest transaction, its head
 WIRE_REQUESTS: Final = 256  # requests in flight on one connection; more than a mount's threads can ask at once
+WIRE_BLOB_MAX: Final = EXTENT_MAX + 64  # file data sent ahead, with a few words about what it is
 WIRE_WINDOW: Final = 4 * MIB  # file data sent ahead that the receiver has not taken yet; 20 ms at 200 MB/s
 PING_BUSY_MS: Final = 50  # between two pings while somebody waits for the peer
 PING_IDLE_MS: Final = 1000  # and while nobody does: a thousandth of a core for each link
