@@ -92,6 +92,28 @@ def blob_number(name: bytes) -> int:
     return int.from_bytes(name[:4], "big")
 
 
+_BLOB_HEAD = Struct(">BI16s")
+_BLOB_ID = Struct(">16sQ")
+
+
+def blob_id(session: bytes, number: int) -> bytes:
+    """What the wire calls file data that goes ahead of a transaction: 24 bytes."""
+    return _BLOB_ID.pack(session, number)
+
+
+def to_blob(stage: Stage) -> bytes:
+    """What travels under blob_id() in place of a Stage."""
+    return _BLOB_HEAD.pack(stage.codec, stage.length, stage.sum) + stage.data
+
+
+def from_blob(blob: bytes | memoryview, data: bytes | memoryview) -> Stage:
+    """The Stage that travelled as this; raises BadRequest."""
+    if len(blob) != _BLOB_ID.size or len(data) < _BLOB_HEAD.size:
+        raise BadRequest(f"file data of {len(data)} bytes under a name of {len(blob)} is of no known form")
+    codec, length, total = _BLOB_HEAD.unpack_from(data)
+    return Stage(*_BLOB_ID.unpack(blob), codec, length, total, bytes(data[_BLOB_HEAD.size :]))
+
+
 class Submit(Message, tag=2, frozen=True, gc=False):
     """A transaction: applied at one tid unless something it read has changed since. Answered with an Outcome.
 

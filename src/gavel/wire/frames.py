@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from crc32c import crc32c
 
 from gavel.errors import BadPeer
-from gavel.limits import EXTENT_MAX, KIB, WIRE_FRAME_MAX, WIRE_GREETING_MAX, WIRE_MESSAGE_MAX
+from gavel.limits import KIB, WIRE_BLOB_MAX, WIRE_FRAME_MAX, WIRE_GREETING_MAX, WIRE_MESSAGE_MAX
 
 Buffer = bytes | bytearray | memoryview
 
@@ -66,7 +66,7 @@ FRAME_MAX: Final[dict[Kind, int]] = {
     Kind.PEER: WIRE_FRAME_MAX,
     Kind.REQUEST: WIRE_FRAME_MAX,
     Kind.RESPONSE: WIRE_FRAME_MAX,
-    Kind.BLOB: BLOB_ID_SIZE + EXTENT_MAX,
+    Kind.BLOB: BLOB_ID_SIZE + WIRE_BLOB_MAX,
 }
 DIVISIBLE: Final = frozenset((Kind.PEER, Kind.REQUEST, Kind.RESPONSE))
 
