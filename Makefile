@@ -1,7 +1,8 @@
 # env, demo, test and bench work from a fresh clone on a fresh machine; each makes the environment first.
-.PHONY: env demo test quick lint bench soak clean
+.PHONY: env demo test quick lint bench soak long clean
 
 PYTHON ?= python3
+SECONDS ?= 7200
 BIN := .venv/bin
 
 env: .venv/ready
@@ -29,6 +30,9 @@ bench: env
 	$(BIN)/python -m benchmarks --large
 
 soak: env
+	$(BIN)/python -m soak --seconds $(SECONDS)
+
+long: env
 	GAVEL_SOAK=1 $(BIN)/python -m pytest tests/sim tests/crash tests/properties tests/integration --timeout=0
 
 clean:
