@@ -1,0 +1,200 @@
+"""A client of a cluster in this process: operations in, their results out, masters behind it.
+
+The way of an operation: start() -> cache.Attempt runs it on what is held -> questions -> wire.Session chooses a master
+-> Link ... answers -> the attempt runs it again, or ends. Everything here happens on one event loop; other threads use
+run_now().
+
+Invariants: each operation is told its end exactly once, also when the engine is closed; one step of the session serves
+all that arrived in one turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from gavel.cache.attempts import Attempt, Finished
+from gavel.cache.remote import Remote
+from gavel.effects import Arm, Event, PeerDown, PeerUp, Received, Reply, Requested, Send, Ticked
+from gavel.errors import GavelError, QuorumLost
+from gavel.limits import PATIENCE_SECONDS
+from gavel.runtime.dialler import Dialler
+from gavel.runtime.exchange import Arrival, Exchange
+from gavel.runtime.link import Doubted, Sure
+from gavel.transaction import requests
+from gavel.transaction.requests import Stage, Submit
+from gavel.transaction.transaction import Transaction
+from gavel.wire.connection import Party
+from gavel.wire.session import Ask, Blob, Question, Session
+from gavel.wire.session import Stage as StageBlob
+
+T = TypeVar("T")
+Done = Callable[[Finished], None]
+
+
+class _Work:
+    """An operation under way, and how many of its questions have no answer yet."""
+
+    __slots__ = ("attempt", "done", "waiting")
+
+    def __init__(self, attempt: Attempt, done: Done) -> None:
+        self.attempt, self.done = attempt, done
+        self.waiting = 0
+
+
+class RemoteEngine:
+    """See the module. Made on the event loop that it works on.
+
+    `nodes` are the masters' node ids, in the order of their `addresses`; `me` says who this client is (its incarnation
+    is the name of its session).
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        nodes: Sequence[int],
+        me: Party,
+        context: ssl.SSLContext | None,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.clock = clock
+        self.loop = asyncio.get_running_loop()
+        self._nodes = list(nodes)
+        self._remote = Remote(me.incarnation)
+        first = random.randrange(len(addresses))
+        patience = int(patience_seconds * 1000)
+        self._session = Session(len(addresses), patience, lambda below: random.randrange(max(below, 1)), first)
+        self._exchange = Exchange(lambda: me, self._deliver, busy=lambda: bool(self._session.waiting))
+        self._diallers = [Dialler(self._exchange, address, context, random.random) for address in addresses]
+        self._name = me.incarnation
+        self._live: dict[_Work, None] = {}
+        self._stepping = False
+        self._closed = False
+
+    # Operations.
+
+    def start(self, operation: Callable[[Transaction], Any], done: Done, at: int = 0) -> None:
+        """Run an operation on the present, or only reading as of `at`; `done` is called with its end, later or now."""
+        if self._closed:
+            done(Finished(None, QuorumLost(0)))
+            return
+        coord = self._nodes[self._session.chosen]
+        work = _Work(self._remote.start(operation, coord, at), done)
+        self._live[work] = None
+        self._go_on(work)
+
+    async def run(self, operation: Callable[[Transaction], T], at: int = 0) -> T:
+        """The result of an operation, once what it wrote is durable on a majority; raises as the operation does.
+
+        Raises QuorumLost when no majority could be reached in time; what it wrote may still come to be.
+        """
+        future: asyncio.Future[Finished] = self.loop.create_future()
+        self.start(operation, lambda end: None if future.done() else future.set_result(end), at)
+        end = await future
+        if end.error is not None:
+            raise end.error
+        result: T = end.result
+        return result
+
+    def run_now(self, operation: Callable[[Transaction], T], at: int = 0) -> T:
+        """Like run, for other threads than the loop's; waits."""
+        return asyncio.run_coroutine_threadsafe(self.run(operation, at), self.loop).result()
+
+    async def close(self) -> None:
+        """End the links; what is under way raises QuorumLost."""
+        self._closed = True
+        for dialler in self._diallers:
+            await dialler.close()
+        self._exchange.close()
+        for work in list(self._live):
+            self._end(work, Finished(None, QuorumLost(0)))
+
+    def _go_on(self, work: _Work) -> None:
+        """Run it; ask what it lacks, or tell its end."""
+        step = work.attempt.run(self.clock())
+        if isinstance(step, Finished):
+            self._end(work, step)
+            return
+        needs: list[bytes] = []
+        for question in step:
+            if isinstance(question, Stage):
+                blob = requests.blob_id(question.session, question.number)
+                needs.append(blob)
+                self._step(Requested(StageBlob(blob, requests.to_blob(question))))
+            else:
+                work.waiting += 1
+                of_it = tuple(needs) if isinstance(question, Submit) else ()
+                self._step(Requested(Ask((work, question), requests.encode(question), of_it)))
+
+    def _end(self, work: _Work, end: Finished) -> None:
+        if work in self._live:
+            del self._live[work]
+            self._remote.ended(work.attempt, end)
+            work.done(end)
+
+    def _heard(self, ask: Ask, result: Any) -> None:
+        work, question = ask.ticket
+        answer: Any = result
+        if not isinstance(result, GavelError):
+            try:
+                answer = requests.decode_answer(result)
+            except GavelError as error:
+                answer = error
+        work.attempt.heard(question, answer, self.clock())
+        work.waiting -= 1
+        if not work.waiting and work in self._live:
+            self._go_on(work)
+
+    # The session and its links.
+
+    def _deliver(self, arrivals: list[Arrival]) -> None:
+        for link, event in arrivals:
+            master = next((n for n, dialler in enumerate(self._diallers) if dialler.link is link), None)
+            if master is None:
+                continue
+            match event:
+                case Doubted():
+                    self._step(PeerDown(master))
+                case Sure():
+                    self._step(PeerUp(master))
+                case _:
+                    self._step(Received(master, event))
+
+    def _step(self, event: Event) -> None:
+        self._session.step(event, time.monotonic_ns())
+        if self._stepping:
+            return  # the loop below carries out what came of it
+        self._stepping = True
+        try:
+            while effects := self._session.drain():
+                for effect in effects:
+                    self._carry_out(effect)
+        finally:
+            self._stepping = False
+
+    def _carry_out(self, effect: object) -> None:
+        match effect:
+            case Send(master, Question(stream, seq, body)):
+                link = self._diallers[master].link
+                if link is not None and link.opened:
+                    link.request(stream, self._name, seq, body)
+            case Send(master, Blob(blob, data)):
+                link = self._diallers[master].link
+                if link is not None and link.opened:
+                    link.blob(blob, data)
+            case Reply(ask, result):
+                self._heard(ask, result)
+            case Arm(at):
+                self.loop.call_later(max(0, at - time.monotonic_ns()) / 1e9, self._tick)
+            case _:
+                raise AssertionError(f"no shell for {effect!r}")
+
+    def _tick(self) -> None:
+        if not self._closed:
+            self._step(Ticked())
