@@ -7,6 +7,7 @@ A record is a key and a value that was true during [create_tid, delete_tid). Two
 Invariants:
 - transactions are applied in the order of their tids, each once; `last_tid` is the newest;
 - versions of a key do not overlap, and none is empty: create_tid < delete_tid;
+- records from UNVERSIONED on have no past: what replaces one takes its place, and a deleted one is gone;
 - live bytes: every version of a data record, live or closed, counts the stored bytes it refers to once;
 - the trees on the volume are those of one tid (roots.py), whatever is applied while they are written.
 
@@ -37,6 +38,7 @@ from gavel.history.horizon import Horizon, recalled, said
 from gavel.history.prune import needless
 from gavel.history.versions import Change, Counts, Step, Version
 from gavel.history.walk import data_in, walk
+from gavel.keys.records import UNVERSIONED
 from gavel.limits import BIG_BLOCK, NODE_CACHE_BYTES, SLICE_NODES
 from gavel.media import layout
 from gavel.media.volume import Volume
@@ -293,10 +295,11 @@ class History:
         """What changed in (t0, t1] to keys in [lo, hi): by key, and for one key by tid. Raises HistoryPruned.
 
         Every change is told, also of what was undone within the interval; below the horizon, from a kept tid on, every
-        key that differs is told, but not each of its changes. Subtrees that did not change since t0 are
-        not read. Exact whatever is applied meanwhile.
+        key that differs is told, but not each of its changes. A t0 of 0 is before everything: then all that is kept is
+        told. Subtrees that did not change since t0 are not read. Exact whatever is applied meanwhile.
         """
-        self._require(t0)
+        if t0:
+            self._require(t0)
         if t1 > t0:
             self._require(t1)
         return self._changes(t0, changes_between(self._current, self._past, t0, min(t1, self.last_tid), lo, hi))
@@ -304,7 +307,7 @@ class History:
     def _changes(self, t0: int, found: Iterator[Change]) -> Iterator[Change]:
         horizon = self.horizon
         for change in found:
-            if self.horizon != horizon:
+            if self.horizon != horizon and t0:
                 self._require(t0)
             yield change
 
@@ -335,6 +338,8 @@ class History:
         replaced, data = Replaced(), not without_data(keys)
         try:
             self._current.merge(tid, keys, [tid] * len(keys), values, replaced)
+            if replaced.keys and replaced.keys[-1] >= UNVERSIONED:
+                closed.forget(replaced, bisect_left(replaced.keys, UNVERSIONED))
             if replaced.keys:
                 suffix = tid.to_bytes(closed.TID_SIZE, "big")
                 moved = [key + suffix for key in replaced.keys]

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
+from gavel.btree.edit import Replaced
 from gavel.btree.tree import BTree
 
 TID_SIZE: Final = 8
@@ -86,3 +87,8 @@ def true_at(past: BTree, lo: bytes, hi: bytes, at: int) -> Iterator[tuple[bytes,
                     yield key, values[index]
                 start = past_range(key)[1]
             index = bisect_left(keys, start, index + 1)
+
+
+def forget(replaced: Replaced, first: int) -> None:
+    """Let what was replaced from an index on be gone instead of past."""
+    del replaced.keys[first:], replaced.tids[first:], replaced.values[first:]

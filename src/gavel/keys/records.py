@@ -19,7 +19,12 @@ from xxhash import xxh3_64_intdigest
 ROOT, INODES, ENTRIES, XATTRS, DATA = range(5)
 
 # Record types. A locality holds one of them, but for ROOT.
-INODE, ENTRY, XATTR, EXTENT, ORPHAN, COUNTER, SNAPSHOT, CONFIG = range(1, 9)
+INODE, ENTRY, XATTR, EXTENT, ORPHAN, COUNTER, SNAPSHOT, CONFIG, OUTCOME = range(1, 10)
+
+# In place of a pseudo-filesystem's number: records of the group of masters, whose past is not kept. They sort last.
+GROUP = 0xFFFF
+UNVERSIONED = GROUP.to_bytes(2, "big")  # keys from here on
+SESSION_SIZE = 16  # bytes of a client session's name
 
 ROOT_OBJECT = 1  # the root directory of every pseudo-filesystem
 OBJECTS = b"objects"  # the counter of object ids: the first one that is not reserved
@@ -164,6 +169,17 @@ def snapshot_name(key: bytes) -> bytes:
 def config(pfs: int, name: bytes) -> bytes:
     """A setting of a pseudo-filesystem."""
     return _head(pfs, ROOT, 0, CONFIG) + name + b"\0"
+
+
+def outcome(session: bytes, sequence: int) -> bytes:
+    """What became of a transaction of a client session, which has a name of SESSION_SIZE bytes."""
+    assert len(session) == SESSION_SIZE
+    return _head(GROUP, ROOT, 0, OUTCOME) + session + sequence.to_bytes(8, "big")
+
+
+def outcomes(session: bytes, sequence: int) -> tuple[bytes, bytes]:
+    """The range of the outcomes of a session's transactions below a sequence."""
+    return outcome(session, 0), outcome(session, sequence)
 
 
 def all_in(pfs: int, locality: int) -> tuple[bytes, bytes]:

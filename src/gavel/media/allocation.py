@@ -36,6 +36,7 @@ class Allocation:
         self._map_block = header.map_block
         self._image: Image | None = None
         self._settled = 0
+        self._pins: dict[int, int] = {}  # big-block -> how many extents in it are pinned
         self._promised = 0  # big-blocks of nodes that the next checkpoint will write
         self._members = Members(device, header, blockmap)
         self._trimmer = Trimmer(device)
@@ -54,12 +55,28 @@ class Allocation:
                 log.data_of.pop(block, None)
                 self._trimmer.freed(block)
 
+    def pin(self, place: int) -> None:
+        """Keep what lies at a place in the log, referred to or not, until it is unpinned; for this opening only.
+
+        What replay finds to be pinned is to be pinned before the replay ends.
+        """
+        block = place // BIG_BLOCK
+        self._pins[block] = self._pins.get(block, 0) + 1
+
+    def unpin(self, place: int) -> None:
+        """Take one pin() back."""
+        block = place // BIG_BLOCK
+        self._pins[block] -= 1
+        if not self._pins[block]:
+            del self._pins[block]
+
     def _spared(self) -> set[int]:
         """Big-blocks that are open, wait to be written, are needed by replay or may still be referred to."""
         log = self._log
         spared = {0, log.block, self._nodes.block, self._map_block}
         spared.update(run.start // BIG_BLOCK for run in self._nodes.runs if run.parts)
         spared.update(run.start // BIG_BLOCK for run in log.runs if run.parts)
+        spared.update(self._pins)
         replayed, settled, data_of = self._header.log_sequence - 1, self._settled, log.data_of
         for block, sequence in log.last_of.items():
             if sequence > replayed or data_of.get(block, sequence) > settled:

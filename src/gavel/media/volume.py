@@ -195,13 +195,14 @@ class Volume(Allocation):
         """The sequence of the last frame appended."""
         return self._log.written
 
-    def append(self, kind: int, body: Buffer) -> int:
+    def append(self, kind: int, body: Buffer, reserve: bool = False) -> int:
         """Append a frame; its sequence. Kinds are 0..0xEF, bodies at most FRAME_MAX bytes. Not durable.
 
+        With `reserve` the last big-block may be used: for what a checkpoint needs.
         Raises VolumeFull, DeviceFull, DeviceFailed or ReadOnly, each with nothing appended.
         """
         assert 0 <= kind <= layout.KIND_MAX
-        return self._log.append(kind, body)
+        return self._log.append(kind, body, 0 if reserve else None)
 
     def append_data(self, data: Buffer, sum: bytes | None = None, reserve: bool = False) -> int:
         """Append file bytes (at most FRAME_MAX); the place where read() will find them. Not durable.

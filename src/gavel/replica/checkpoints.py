@@ -1,0 +1,105 @@
+"""When a master writes checkpoints, and how: frozen roots in slices, between which everything goes on.
+
+Invariants: at most one is under way; who asks for one while it runs is answered by the next, which begins after he
+asked. Behind a checkpoint's MARK, before any other frame, stands what the log before it said that is still needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+
+from gavel.effects import Arm, Effect, Observe, Reply
+from gavel.errors import GavelError
+from gavel.history.history import History
+from gavel.history.versions import Step
+from gavel.limits import DIRTY_NODES_MAX, REPLAY_BYTES_MAX, REPLAY_RECORDS_MAX
+from gavel.media.volume import Volume
+from gavel.replica.log import Log
+from gavel.replica.syncs import Syncs
+from gavel.transaction.requests import Checkpoint
+
+
+class Checkpoints:
+    """The driver of history's checkpoints. `snapshot` gives the frames (kind, body) that replay will still need."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        history: History,
+        log: Log,
+        syncs: Syncs,
+        effects: list[Effect],
+        snapshot: Callable[[], Iterable[tuple[int, bytes]]],
+    ) -> None:
+        self._volume = volume
+        self._history = history
+        self._log = log
+        self._syncs = syncs
+        self._effects = effects
+        self._snapshot = snapshot
+        self._running: Generator[Step] | None = None
+        self._marked = False
+        self._for: list[Checkpoint] = []  # those it answers
+        self._next: list[Checkpoint] = []  # those who came while it ran
+
+    def ask(self, request: Checkpoint, now: int) -> None:
+        """One under way began before this was asked, so it is the next one that answers."""
+        if self._log.failure is not None:
+            self._effects.append(Reply(request, self._log.failure))
+            return
+        self._next.append(request)
+        if self._running is None:
+            self._start(now)
+
+    def look(self, now: int) -> None:
+        """Start one if so much was written since the last one."""
+        dirty = self._history.dirty_bytes
+        self._volume.promise(dirty)
+        logged, records = self._volume.replay_size
+        due = logged > REPLAY_BYTES_MAX or records > REPLAY_RECORDS_MAX or dirty > DIRTY_NODES_MAX
+        if due and self._running is None:
+            self._start(now)
+
+    def make_room(self, now: int) -> None:
+        """Start one if that frees anything: the log since the last one, and what died meanwhile, are free after it."""
+        if self._running is None and self._volume.replay_size[1]:
+            self._start(now)
+
+    def _start(self, now: int) -> None:
+        self._for, self._next = self._next, []
+        self._running = self._history.checkpoint(any(request.clean for request in self._for))
+        self._marked = False
+        self._effects.append(Arm(now))
+
+    def resume(self, now: int) -> None:
+        """Go on with the one under way, if there is one."""
+        if self._running is None:
+            return
+        try:
+            step = next(self._running, None)
+            if not self._marked:
+                self._marked = True
+                for kind, body in self._snapshot():
+                    self._volume.append(kind, body, reserve=True)
+        except GavelError as error:
+            if not error.retry:
+                self._log.failure = error
+            self._effects.append(Observe("checkpoint failed", {"error": str(error)}))
+            self._end(error, now)
+            return
+        if step is None:
+            self._end(None, now)
+        elif step is Step.SYNC:
+            self._syncs.barrier(lambda error: self._end(error, now) if error else self._effects.append(Arm(now)))
+        else:
+            self._effects.append(Arm(now))
+
+    def _end(self, error: GavelError | None, now: int) -> None:
+        assert self._running is not None
+        self._running.close()
+        self._running = None
+        answered, self._for = self._for, []
+        tid = self._history.last_tid
+        self._effects.extend(Reply(request, error or tid) for request in answered)
+        if self._next:
+            self._start(now)

@@ -1,0 +1,157 @@
+"""What clients elsewhere ask of a master (transaction/requests.py), and how they are answered.
+
+Invariants:
+- every question is answered once, by a Reply with the same Asked and an Answer; errors come as Failed;
+- an outcome is answered when it is decided and executed here, and durable: by a majority, or in a group of one by a
+  sync of its own;
+- a Look is answered from a history that has come to a read point taken after it was asked; so it misses nothing that
+  was acknowledged before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gavel.effects import Effect, Reply
+from gavel.errors import BadRequest, GavelError
+from gavel.history.history import History
+from gavel.keys.records import SESSION_SIZE
+from gavel.media.volume import Volume
+from gavel.quorum.machine import Aborted
+from gavel.quorum.messages import Body, TxId
+from gavel.quorum.requests import GetStatus, Propose, ReadPoint
+from gavel.replica import reading
+from gavel.replica.execution import NO_SESSION, payload
+from gavel.transaction.requests import (
+    BLOB_NAME_SIZE,
+    Answer,
+    Asked,
+    Data,
+    Done,
+    Dropped,
+    Failed,
+    Fetch,
+    Look,
+    Stage,
+    Status,
+    Submit,
+    failed,
+)
+
+QuorumRequest = Propose | ReadPoint | GetStatus
+
+
+class Clients:
+    """Questions under way. `ask_quorum` steps the quorum; `durable` calls back when all that is written is durable."""
+
+    def __init__(
+        self,
+        history: History,
+        volume: Volume,
+        effects: list[Effect],
+        ask_quorum: Callable[[QuorumRequest], None],
+        stage: Callable[[Stage], None],
+        durable: Callable[[Callable[[GavelError | None], None]], None],
+        status: Callable[[Any], Answer],
+    ) -> None:
+        self._history = history
+        self._volume = volume
+        self._effects = effects
+        self._ask_quorum = ask_quorum
+        self._stage = stage
+        self._durable = durable
+        self._status = status
+        self._open: dict[int, tuple[QuorumRequest, Asked]] = {}  # by the ticket of what the quorum was asked
+        self._ticket = 0
+        self.clock = 0  # the tid-like time of this moment, for answers; set by the owner
+
+    def ask(self, asked: Asked) -> None:
+        """Take in a question."""
+        question = asked.question
+        try:
+            match question:
+                case Stage():
+                    self._stage(question)
+                    self._reply(asked, Done())
+                case Submit():
+                    self._submit(asked, question)
+                case Look():
+                    self._through_quorum(asked, ReadPoint(self._next()))
+                case Fetch(at=at) | Data(at=at) if at <= self._history.last_tid:
+                    self._read(asked)
+                case Fetch() | Data():
+                    self._through_quorum(asked, ReadPoint(self._next()))
+                case Status():
+                    self._through_quorum(asked, GetStatus(self._next()))
+        except GavelError as error:
+            self._reply(asked, failed(error))
+
+    def _next(self) -> int:
+        self._ticket += 1
+        return self._ticket
+
+    def _through_quorum(self, asked: Asked, request: QuorumRequest) -> None:
+        self._open[request.ticket] = request, asked
+        self._ask_quorum(request)
+
+    def _submit(self, asked: Asked, submit: Submit) -> None:
+        if len(submit.session) != SESSION_SIZE or submit.session == NO_SESSION or not 0 <= submit.sequence < 1 << 64:
+            raise BadRequest("a transaction needs the name of its session, 16 bytes, and a sequence of 64 bits")
+        if any(len(name) != BLOB_NAME_SIZE for name in submit.blobs):
+            raise BadRequest(f"what is staged for a transaction is named by {BLOB_NAME_SIZE} bytes")
+        txid = TxId(submit.born, submit.session, submit.sequence, submit.coord)
+        blobs = [submit.session + name for name in submit.blobs]
+        body = Body(submit.reads, [], blobs, payload(submit.body, submit.spilled))
+        self._through_quorum(asked, Propose(self._next(), txid, body))
+
+    def answered(self, request: Any, result: Any, alone: bool) -> bool:
+        """The quorum has answered; whether that was asked here.
+
+        `alone`: there are no other masters, so what was done is not durable yet.
+        """
+        found = self._open.get(request.ticket)
+        if found is None or found[0] is not request:
+            return False
+        del self._open[request.ticket]
+        self._answer(found[1], request, result, alone)
+        return True
+
+    def _answer(self, asked: Asked, request: QuorumRequest, result: Any, alone: bool) -> None:
+        if isinstance(result, GavelError):
+            self._reply(asked, failed(result))
+        elif isinstance(request, Propose):
+            outcome = Dropped() if isinstance(result, Aborted) else result
+            if alone:
+                self._durable(lambda error: self._reply(asked, failed(error) if error else outcome))
+            else:
+                self._reply(asked, outcome)
+        elif isinstance(request, ReadPoint):
+            self._read(asked)
+        else:
+            self._reply(asked, self._status(result))
+
+    def _read(self, asked: Asked) -> None:
+        """Answer from the history as it is."""
+        question = asked.question
+        answer: Answer
+        try:
+            if isinstance(question, Look):
+                answer = reading.look(self._history, question, self.clock)
+            elif isinstance(question, Fetch):
+                answer = reading.fetch(self._history, question)
+            else:
+                assert isinstance(question, Data)
+                answer = reading.data(self._history, self._volume, question)
+        except GavelError as error:
+            answer = failed(error)
+        self._reply(asked, answer)
+
+    def _reply(self, asked: Asked, answer: Answer | Failed) -> None:
+        self._effects.append(Reply(asked, answer))
+
+    def fail(self, error: GavelError) -> None:
+        """This master does nothing any more: answer everything that is open."""
+        under_way, self._open = list(self._open.values()), {}
+        for _, asked in under_way:
+            self._reply(asked, failed(error))

@@ -1,0 +1,60 @@
+"""What masters send each other besides the votes: file data on its way, and the wish for it.
+
+One message is one byte of kind and its body. A Stage travels as its head and the data as they are, so that sending it
+to several peers copies nothing.
+
+    0  quorum's Batch      1  Stage: u16 length of the head, MessagePack [session, number, codec, length, sum], data
+    2  Want: MessagePack list of ids
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gavel.errors import BadMessage
+from gavel.quorum import messages
+from gavel.quorum.messages import Batch
+from gavel.transaction.requests import Stage
+
+BATCH, STAGE, WANT = 0, 1, 2
+_KINDS = [bytes((kind,)) for kind in range(3)]
+
+
+class Want(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Send me these staged extents, by id."""
+
+    blobs: list[bytes]
+
+
+Message = Batch | Stage | Want
+_encode = msgspec.msgpack.Encoder().encode
+_decode_want = msgspec.msgpack.Decoder(Want).decode
+_decode_head = msgspec.msgpack.Decoder(tuple[bytes, int, int, int, bytes]).decode
+
+
+def encode(message: Message) -> tuple[bytes, ...]:
+    """The message as parts to be sent one behind the other."""
+    if isinstance(message, Batch):
+        return _KINDS[BATCH], messages.encode(message)
+    if isinstance(message, Stage):
+        head = _encode((message.session, message.number, message.codec, message.length, message.sum))
+        return _KINDS[STAGE] + len(head).to_bytes(2, "big") + head, message.data
+    return _KINDS[WANT], _encode(message)
+
+
+def decode(data: bytes | memoryview) -> Message:
+    """The message in these bytes; raises BadMessage."""
+    view = memoryview(data)
+    kind = view[0] if view else -1
+    try:
+        if kind == BATCH:
+            return messages.decode(bytes(view[1:]))
+        if kind == WANT:
+            return _decode_want(view[1:])
+        if kind == STAGE:
+            size = int.from_bytes(view[1:3], "big")
+            session, number, codec, length, total = _decode_head(view[3 : 3 + size])
+            return Stage(session, number, codec, length, total, bytes(view[3 + size :]))
+    except msgspec.MsgspecError as error:
+        raise BadMessage("a message of a master", str(error)) from None
+    raise BadMessage("a message of a master", f"kind {kind}")

@@ -1,0 +1,94 @@
+"""What a client reads of a master: what changed in ranges it holds, records as of a tid, file data.
+
+Values are in portable form; a data record's extent goes by the record's own key and a tid at which it was so. Answers
+are bounded by limits.ANSWER_BYTES: what does not fit is left out at the end, and the client asks for it again.
+
+Nothing here decides what is current: the caller has brought the history to the tid that makes it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gavel.errors import BadRequest
+from gavel.history.history import History
+from gavel.keys.records import is_data
+from gavel.limits import ANSWER_BYTES
+from gavel.media.extents import decode
+from gavel.media.volume import Volume
+from gavel.transaction import portable
+from gavel.transaction.requests import Data, Fetch, Fetched, Found, Look, Looked, Records
+
+_OVERHEAD = 16  # bytes that a record or a range counts for besides its key and value
+
+
+def look(history: History, question: Look, clock: int) -> Looked:
+    """For each range: None where nothing changed since, else its records; as of the history's last tid."""
+    at = history.last_tid
+    parts: list[Records | None] = []
+    room = ANSWER_BYTES
+    for lo, hi, since in question.ranges:
+        if room <= 0:
+            break
+        if since and since >= history.horizon and history.changed(lo, hi, since) is None:
+            parts.append(None)
+            room -= _OVERHEAD
+            continue
+        found, room = _taken(history.scan(lo, hi), room)
+        parts.append(found)
+        if found.end is not None:
+            break
+    return Looked(at, parts, clock)
+
+
+def fetch(history: History, question: Fetch) -> Fetched:
+    """The records of ranges as of a tid that the history has come to; raises HistoryPruned, BadRequest."""
+    if question.at > history.last_tid:
+        raise BadRequest(f"the state of 0x{question.at:016x} is not here yet")
+    parts: list[Records] = []
+    room = ANSWER_BYTES
+    for lo, hi in question.ranges:
+        if room <= 0:
+            break
+        found, room = _taken(history.scan_at(lo, hi, question.at), room)
+        parts.append(found)
+        if found.end is not None:
+            break
+    return Fetched(parts)
+
+
+def _taken(scanned: Iterator[tuple[bytes, bytes]], room: int) -> tuple[Records, int]:
+    """Records as long as there is room for them, but one at least; and how much room is left."""
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    room -= _OVERHEAD
+    for key, value in scanned:
+        if room <= 0 and keys:
+            return Records(keys, values, keys[-1] + b"\0"), room
+        keys.append(key)
+        values.append(portable.own(value) if is_data(key) else value)
+        room -= len(key) + len(value) + _OVERHEAD
+    return Records(keys, values), room
+
+
+def data(history: History, volume: Volume, question: Data) -> Found:
+    """What records refer to as of a tid, as it is kept: (codec, bytes). Not verified here: the reader has the sum.
+
+    Raises HistoryPruned, BadRequest, DeviceFailed; Damaged where a sealed volume finds it so.
+    """
+    if question.at > history.last_tid:
+        raise BadRequest(f"the state of 0x{question.at:016x} is not here yet")
+    extents: list[tuple[int, bytes] | None] = []
+    room = ANSWER_BYTES
+    for key in question.keys:
+        if room <= 0:
+            break
+        value = history.get_at(key, question.at) if is_data(key.ljust(3, b"\0")) else None
+        extent = decode(value).extent if value is not None else None
+        if extent is None:
+            extents.append(None)
+            room -= _OVERHEAD
+        else:
+            extents.append((extent.codec, bytes(volume.read(extent.place, extent.stored))))
+            room -= extent.stored
+    return Found(extents)
