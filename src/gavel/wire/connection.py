@@ -41,6 +41,7 @@ class Party(NamedTuple):
     name: str = ""
     oldest: int = OLDEST
     newest: int = NEWEST
+    epoch: bytes = b""  # of the quorum, opaque here
 
 
 class Greeted(NamedTuple):
@@ -203,7 +204,7 @@ class Connection:
         self._owed.discard(stream)
 
     def blob(self, blob: bytes, data: Buffer) -> None:
-        """Send file data ahead of what refers to it; at most limits.EXTENT_MAX, and at most blob_room."""
+        """Send file data ahead of what refers to it; at most limits.WIRE_BLOB_MAX, and at most blob_room."""
         if len(blob) != BLOB_ID_SIZE or len(data) > self._room:
             raise Misuse(f"a blob of {len(data)} bytes, with room for {self._room}")
         self._send(Kind.BLOB, 0, (blob, data))
@@ -229,7 +230,7 @@ class Connection:
         me = self.me
         return Greeting(
             me.oldest, me.newest, version, me.cluster, me.node, me.incarnation, me.role, self._window, self._requests,
-            me.name,
+            me.name, me.epoch,
         )  # fmt: skip
 
     def _say(self, kind: Kind, message: Greeting | Refusal | Farewell | Ping | Pong | Credit) -> None:
