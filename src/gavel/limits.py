@@ -130,6 +130,7 @@ BODY_MAX: Final = (
 )  # a transaction's body; data goes ahead as blobs. A promise is one log frame with the body in it
 BATCH_MAX: Final = 4 * MIB  # one peer's batch; larger ones are split
 BATCH_AIM: Final = 1 * MIB  # bytes of bodies after which another batch is begun
+PAGE_AIM: Final = 128 * KIB  # of entries in one record of the ledger; a single one may be larger, by its body
 PIECE_AIM: Final = 256 * KIB  # of catching up; small enough that votes pass between two pieces
 VOUCH_ITEMS_MAX: Final = 8192  # in one batch; some 400 KB
 SEALED_MAX: Final = 16_384  # transactions in flight that a seal can carry over
@@ -151,7 +152,7 @@ PATIENCE_MS: Final = (
     10_000  # without a majority a request fails after this; longer than any takeover, shorter than a user's patience
 )
 
-assert BODY_MAX < FRAME_MAX
+assert BODY_MAX + PAGE_AIM < FRAME_MAX
 assert BATCH_AIM + BODY_MAX < BATCH_MAX
 assert CLOCK_RENEW_US < CLOCK_RESERVE_US
 assert HEARTBEAT_MS * 1000 < CLOCK_RENEW_US

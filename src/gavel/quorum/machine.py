@@ -86,7 +86,8 @@ class Machine(Protocol):
         """Take in a piece of `changes(lo, hi)`, in order; after the last the state is that of hi and `applied_tid` is
         hi.
 
-        Between the first and the last, nothing is executed and the watermark stays at `lo`, crashes included (the
-        quorum remembers that an install has begun, and after a crash does it again, from the same `lo`, to the same
-        or a higher `hi`): so installing is idempotent. Raises Damaged for bytes that are no piece.
+        Between the first and the last, nothing is executed and the watermark stays at `lo`, crashes included. A
+        ledger record written after this call says how far installing came: when it is durable, so must be what was
+        installed. After a crash pieces may come again, from there or from the first: installing is idempotent. Raises
+        Damaged for bytes that are no piece.
         """

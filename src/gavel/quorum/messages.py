@@ -4,7 +4,8 @@ All that a core has for one peer when it is drained leaves as one `Batch`: messa
 speaks. Nothing here changes once it is made, so one object may be sent to many. docs/internals/quorum.md says what
 each message means.
 
-Numbers: a *ballot* is `round << 8 | node`, 0 is none, and 1 that of a value carried over from a former epoch; a
+Numbers: a *ballot* is `round << 32 | start << 8 | node`, so that no two attempts ever share one, not even across a
+crash of their master (`start` counts its starts); 0 is none, and 1 that of a value carried over from a former epoch; a
 *value* is the tid at which a transaction happens, or ABORT (0): never. A *proposal* of 0 is none.
 """
 
@@ -55,12 +56,13 @@ class Body(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Prepare(Struct, array_like=True, frozen=True, gc=False, tag=1):
-    """Coordinator: promise this ballot, and propose. Without a body: the coordinator does not know it and asks for
-    it."""
+    """Coordinator: promise this ballot, and propose. Without a body: the coordinator does not know it, and asks."""
 
     tx: TxId
     ballot: Natural
     body: Body | None
+    patient: bool
+    """the data that the body names comes from the coordinator: wait for it; else promise at once, without a proposal"""
 
 
 class Promise(Struct, array_like=True, frozen=True, gc=False, tag=2):
@@ -215,6 +217,8 @@ class CatchUp(Struct, array_like=True, frozen=True, gc=False, tag=18):
     hi: Natural
     cursor: bytes | None
     above: Natural
+    known_above: Natural
+    """decisions wanted with the last piece: those above this tid"""
 
 
 class Piece(Struct, array_like=True, frozen=True, gc=False, tag=19):

@@ -44,7 +44,7 @@ class ReadPoint(NamedTuple):
 
 
 class Reconfigure(NamedTuple):
-    """Have these members from here on. Answered by the Status when an epoch with them has started here.
+    """Have these members from here on. Answered by the members when an epoch with them has started here.
 
     Errors: BadRequest (no master in it, more than limits.MEMBERS_MAX, two roles for one node), Superseded when
     another change won, QuorumLost, NotAMember. New masters should have caught up as slaves: they are counted from the
@@ -53,6 +53,7 @@ class Reconfigure(NamedTuple):
 
     ticket: int
     members: list[Member]
+    patience_ms: int = 0
 
 
 class Arrived(NamedTuple):

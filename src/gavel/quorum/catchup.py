@@ -1,0 +1,196 @@
+"""Catching up: everything in (lo, S] from any one peer, in pieces, instead of executing it.
+
+Who was away, who is new and who only streams (a slave) asks one master after the other; registers are never copied,
+but with the last piece come the decisions about transactions that are still alive, so that nobody decides them again.
+
+Invariants:
+- between the first and the last piece nothing is executed, crashes included, and the watermark stays where it was;
+- when the watermark jumps, the decisions that came along are in the ledger before it.
+"""
+
+from __future__ import annotations
+
+from gavel.errors import Damaged, GavelError
+from gavel.limits import HEARTBEAT_MS, PIECE_AIM
+from gavel.quorum import entries
+from gavel.quorum.desk import Desk
+from gavel.quorum.messages import ABORT, CatchUp, Piece, TxId
+from gavel.quorum.register import Registers
+from gavel.quorum.requests import CatchUpStatus
+from gavel.quorum.watermark import Watermark
+
+NOTHING = (1 << 63) - 1  # above every tid: no decisions wanted
+IMPATIENT = 2 * HEARTBEAT_MS * 1_000_000  # ns without a piece after which another peer is asked
+
+
+class CatchUps:
+    """Both sides of it."""
+
+    def __init__(self, desk: Desk, registers: Registers, watermark: Watermark) -> None:
+        self._desk = desk
+        self._registers = registers
+        self._watermark = watermark
+        self.informed = True  # the decisions of the former epoch are known here
+        self._asked: CatchUp | None = None  # what is under way
+        self._peer = -1
+        self._asked_at = 0
+        self._progress = (0, 0)
+        self._goal = 0  # a tid to be reached by catching up, because others have settled it without this one
+        self.left: entries.Filling | None = None  # how far an unfinished one is
+        self._holding = False
+
+    # The side that gives.
+
+    def asked(self, node: int, asked: CatchUp) -> None:
+        """Give a piece, or hold the question until there is something to give."""
+        desk = self._desk
+        if not (desk.reached and not self._watermark.frozen and desk.me in desk.electorate.everybody) or desk.witness:
+            return
+        hi = asked.hi
+        if hi == 0:
+            if desk.stable <= asked.above:
+                desk.peer(node).ask_held = asked
+                self._holding = True
+                return
+            hi = desk.stable
+        elif hi > desk.stable:
+            return
+        data, following, position, total = b"", None, 0, 0
+        if node not in desk.electorate.witnesses:
+            try:
+                data, following, position, total = desk.machine.changes(asked.lo, hi, asked.cursor, PIECE_AIM)
+            except GavelError as error:
+                desk.observe("catch-up impossible", peer=node, lo=asked.lo, hi=hi, error=str(error))
+                return
+        known = self._decisions(asked.known_above, hi) if following is None else []
+        desk.weight += len(data)
+        desk.send(node, Piece(asked.lo, hi, asked.cursor, data, following, position, total, known))
+
+    def _decisions(self, above: int, hi: int) -> list[tuple[TxId, int]]:
+        """What was decided in (above, hi] about transactions whose lives go on after hi."""
+        if not self._desk.rules.catch_up_decides:
+            return []
+        return [(r.tx, r.decided) for r in self._registers.table.values() if above < r.decided <= hi and r.end > hi]
+
+    def give(self) -> None:
+        """The watermark moved: questions held may have answers."""
+        if not self._holding:
+            return
+        self._holding = False
+        for peer in self._desk.peers.values():
+            asked, peer.ask_held = peer.ask_held, None
+            if asked is not None:
+                self.asked(peer.node, asked)
+
+    # The side that takes.
+
+    @property
+    def status(self) -> CatchUpStatus | None:
+        """How far it is."""
+        if self._asked is None or not self._watermark.frozen:
+            return None
+        return CatchUpStatus(self._peer, self._asked.lo, self._asked.hi, *self._progress)
+
+    def must_reach(self, tid: int) -> None:
+        """Catch up to at least this tid: without it something here can never be settled."""
+        self._goal = max(self._goal, tid)
+
+    def resume(self, left: entries.Filling | None) -> None:
+        """After a restart: what was under way goes on, and nothing is executed before."""
+        if left is not None and left.hi > self._desk.stable:
+            self.left = left
+            self._watermark.frozen = True
+
+    def _needed(self) -> bool:
+        desk = self._desk
+        if desk.me not in desk.electorate.everybody or desk.alone:
+            return False
+        if self.left is not None or not desk.reached or not self.informed:
+            return True
+        return not desk.voter or self._goal > desk.stable
+
+    def look(self) -> None:
+        """Ask if there is need, and ask again if nothing comes."""
+        desk = self._desk
+        if self._asked is None:
+            if self._needed():
+                self._begin()
+        elif desk.time - self._asked_at >= IMPATIENT or not desk.is_up(self._peer):
+            if self._asked.hi:
+                self._ask(self._next_peer(self._asked.hi), self._asked)
+            else:
+                self._asked = None
+                self.look()
+
+    def restart(self, informed: bool) -> None:
+        """A new epoch: what was asked for is asked again, by what is needed now."""
+        self._asked = None
+        self.informed = informed
+
+    def _begin(self) -> None:
+        desk = self._desk
+        known_above = (desk.stable if self.informed else 0) if desk.voter else NOTHING
+        if self.left is not None:
+            left = self.left
+            asked = CatchUp(left.lo, left.hi, left.cursor, 0, known_above)
+        else:
+            above = max(desk.stable, self._goal - 1, desk.start_stable - 1)
+            if not self.informed and desk.stable >= desk.start_stable:
+                above = max(self._goal, desk.start_stable, 1) - 1
+            asked = CatchUp(desk.stable, 0, None, above, known_above)
+        if not self.informed:
+            self._watermark.frozen = (
+                True  # it does not act yet, and under load S would never stand still for the answer
+            )
+        self._ask(self._next_peer(max(asked.hi, asked.above + 1)), asked)
+
+    def _next_peer(self, wanted: int) -> int:
+        """Another master that can be reached, rather one that has what is wanted; -1 if there is none."""
+        desk = self._desk
+        others = [node for node in desk.electorate.after(self._peer) if node != desk.me and desk.is_up(node)]
+        return next((node for node in others if desk.peers[node].stable >= wanted), others[0] if others else -1)
+
+    def _ask(self, peer: int, asked: CatchUp) -> None:
+        self._asked, self._peer, self._asked_at = asked, peer, self._desk.time
+        if peer >= 0:
+            self._desk.send(peer, asked)
+
+    def piece(self, node: int, piece: Piece) -> None:
+        """Install a piece if it is the one that was asked for."""
+        asked, desk = self._asked, self._desk
+        if asked is None or (piece.lo, piece.cursor) != (asked.lo, asked.cursor) or asked.hi not in (0, piece.hi):
+            return
+        if asked.hi == 0 and (piece.hi <= asked.above or piece.hi < desk.stable or desk.stable != asked.lo):
+            self._asked = None  # overtaken by votes
+            return
+        last = piece.following is None
+        if not desk.witness:
+            try:
+                desk.machine.install(piece.lo, piece.hi, piece.data, last)
+            except Damaged as error:
+                desk.observe("catch-up refused", peer=node, error=str(error))
+                self._asked_at -= IMPATIENT
+                return
+        self._progress = piece.position, piece.total
+        self._watermark.frozen = True
+        if last:
+            self._finish(piece)
+        else:
+            desk.write(entries.Filling(piece.lo, piece.hi, piece.following))
+            self.left = entries.Filling(piece.lo, piece.hi, piece.following)
+            self._ask(node, CatchUp(piece.lo, piece.hi, piece.following, asked.above, asked.known_above))
+
+    def _finish(self, piece: Piece) -> None:
+        desk = self._desk
+        for tx, value in piece.known:
+            if value != ABORT:
+                self._registers.learn(tx, value)
+        self.left = self._asked = None
+        self.informed = desk.voter
+        desk.write(entries.Filled(piece.hi, self.informed))
+        self._watermark.jump(piece.hi)
+        desk.clock.observe(piece.hi)
+        self._registers.highest = max(self._registers.highest, desk.machine.applied_tid)
+        desk.urge()
+        if not desk.voter:
+            self.look()

@@ -1,0 +1,37 @@
+"""When registers can be forgotten: when the lives of their transactions are durably over for every voter, not for a
+majority of them.
+
+A voter vouches for what it knows above the asker's watermark; were a register dropped while one voter is still below
+it, that voter would be told of everything but this. So one voter that is long gone keeps registers everywhere
+(without their bodies) until it is back or removed.
+"""
+
+from __future__ import annotations
+
+from gavel.quorum.desk import Desk
+from gavel.quorum.register import Registers
+from gavel.quorum.watermark import Watermark
+
+
+class Forgetting:
+    """Computes what is over here, and drops what is over everywhere."""
+
+    def __init__(self, desk: Desk, registers: Registers, watermark: Watermark) -> None:
+        self._desk = desk
+        self._registers = registers
+        self._watermark = watermark
+
+    def look(self) -> None:
+        """Once a heartbeat."""
+        desk = self._desk
+        self._watermark.settled = self._registers.settled()
+        bounds = {node: peer.settled for node, peer in desk.peers.items()}
+        bounds[desk.me] = self._watermark.settled
+        voters = desk.electorate.voters
+        if desk.voter and desk.rules.all_settled:
+            self._registers.forget(min(bounds.get(voter, 0) for voter in voters))
+        elif desk.voter:
+            self._registers.forget(min(bounds[desk.me], desk.electorate.reached(bounds)))
+        else:
+            self._registers.forget(bounds[desk.me])
+        self._watermark.trim()
