@@ -79,8 +79,8 @@ class Stage:
         actor.store = Store(
             actor.log, lambda tid, txid, outcome: self.oracle.executed(node, tid, txid, outcome), lambda blob: None
         )
-        self.oracle.restarted(node, actor.store.applied_tid)
         actor.master = Master(node, actor.log, actor.store, founding, self.rules, self.now + actor.skew)
+        self.oracle.restarted(node, actor.store.applied_tid, actor.master.quorum.stable)
         self._carry_out(actor)
 
     def connect(self, node: int) -> None:

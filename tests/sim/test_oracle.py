@@ -39,7 +39,7 @@ def lawful(oracle: Oracle) -> Oracle:
 def test_what_is_lawful_passes() -> None:
     oracle = lawful(Oracle(ABORT))
     choose(oracle, "d", 300)
-    oracle.restarted(1, 100)
+    oracle.restarted(1, 100, 100)
     oracle.executed(1, 200, "b", Committed(200))
     oracle.reached(1, 250)
     oracle.forgotten(2)
@@ -54,7 +54,7 @@ def disorder(oracle: Oracle) -> None:
 
 
 def amnesia(oracle: Oracle) -> None:
-    oracle.restarted(1, 100)
+    oracle.restarted(1, 100, 100)
     oracle.reached(1, 205)
 
 
@@ -69,7 +69,7 @@ PLANTED: list[tuple[str, Callable[[Oracle], None]]] = [
     ("agreement", lambda o: o.began(2, 1, b"another")),
     ("stability", lambda o: choose(o, "d", 205)),
     ("stability", lambda o: o.reached(1, 100)),
-    ("stability", lambda o: o.restarted(2, 160)),
+    ("stability", lambda o: o.restarted(2, 160, 160)),
     ("prefix", lambda o: o.reached(2, 200)),
     ("prefix", lambda o: o.executed(2, 200, "b", Collided(b"k", 100))),
     ("prefix", disorder),

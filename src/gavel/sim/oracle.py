@@ -108,13 +108,14 @@ class Oracle:
                 f"n{node} says it knows all up to {_show(tid)} and lacks {_show(missing)}: {self._owner.get(missing)}",
             )
 
-    def restarted(self, node: int, reached: int) -> None:
-        """A master is back with what was durable, everything up to a tid."""
+    def restarted(self, node: int, applied: int, reached: int) -> None:
+        """A master is back: what it executed up to `applied` has survived, and it says it knows all up to `reached`."""
         if reached > self._reached.get(node, 0):
             raise Violation("stability", f"n{node} is back with {_show(reached)} and never said it knew that")
         done = self._done.get(node, [])
-        del done[bisect_right(done, reached) :]
-        self._reached[node] = reached
+        del done[bisect_right(done, applied) :]
+        self._reached[node] = 0
+        self.reached(node, reached)
 
     def forgotten(self, node: int) -> None:
         """A master and its disk are gone for good; what it said counts on (it was told to others), what it knew not."""

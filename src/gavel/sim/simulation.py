@@ -65,7 +65,6 @@ class Simulation:
         self.rules: Rules = replace(ALL, **dict.fromkeys(sorted(plan.without), False))
         self.founding = [Member(node, MASTER) for node in range(1, plan.masters + 1)]
         self._random = self.world.stream("simulation")
-        self._stores: dict[int, Store] = {}
         self._fetching: set[tuple[int, int, bytes]] = set()
         self._calm = False
         for node in range(1, plan.masters + plan.spares + 1):
@@ -86,10 +85,10 @@ class Simulation:
         log, node = host.disk, host.node
         assert isinstance(log, Log)
         store = Store(log, partial(self.oracle.executed, node), partial(self._fetch, host, host.incarnation))
-        self.oracle.restarted(node, store.applied_tid)
-        self._stores[node] = store
         founding = self.founding if node <= self.plan.masters else []
-        return Master(node, log, store, founding, self.rules, host.clock.now())
+        master = Master(node, log, store, founding, self.rules, host.clock.now())
+        self.oracle.restarted(node, store.applied_tid, master.quorum.stable)
+        return master
 
     def _fetch(self, host: Host, incarnation: int, blob: bytes) -> None:
         """A master lacks a blob: it comes from somewhere, in a while."""
@@ -186,22 +185,22 @@ class Simulation:
         last = self.oracle.last()
         masters = self._members()
         return bool(masters) and all(
-            master.quorum.stable >= last and not master.quorum.undecided() for master in masters.values()
+            master.quorum.stable >= last and not master.quorum.registers.undecided for master in masters.values()
         )
 
     def _members(self) -> dict[int, Master]:
         """The masters that are members of the latest epoch that any of them knows."""
         masters = {node: host.program for node, host in self.cluster.hosts.items() if isinstance(host.program, Master)}
-        latest = max(masters.values(), key=lambda master: master.quorum.epoch, default=None)
+        latest = max(masters.values(), key=lambda master: master.quorum.desk.epoch, default=None)
         if latest is None:
             return {}
-        nodes = [member.node for member in latest.quorum.members]
+        nodes = [member.node for member in latest.quorum.desk.electorate.members]
         return {node: masters[node] for node in nodes if node in masters}
 
     def _close(self) -> Account:
         self.account.order = self.oracle.order()
         for node, master in self._members().items():
-            open_ = [str(txid) for txid in master.quorum.undecided()]
+            open_ = [str(txid) for txid in master.quorum.registers.undecided]
             self.account.finals.append(Final(node, master.quorum.stable, master.store.versions, open_))
         return self.account
 
