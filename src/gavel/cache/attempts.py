@@ -17,20 +17,22 @@ outcome; nothing is returned that a master has not confirmed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gavel.cache.held import Held
+from gavel.cache.held_view import HeldView, States, past_of
+from gavel.cache.naming import Naming
 from gavel.cache.places import Blob, Places
-from gavel.errors import BadRequest, Collision, GavelError, HistoryPruned, ReadOnly
+from gavel.errors import BadRequest, Collision, GavelError, HistoryPruned
 from gavel.keys import records
 from gavel.keys.ranges import RangeSet, just
 from gavel.limits import ATTEMPTS_MAX, BODY_INLINE_MAX, EXTENT_MAX
-from gavel.media.extents import RAW, Extent
+from gavel.media.extents import Extent
 from gavel.transaction import requests
 from gavel.transaction.requests import Answer, Committed, Data, Fetch, Found, Look, Looked, Question, Stage, Submit
 from gavel.transaction.transaction import Transaction
-from gavel.transaction.view import Buffer, Miss
+from gavel.transaction.view import Miss
 
 Operation = Callable[[Transaction], Any]
 
@@ -43,94 +45,15 @@ class Finished(NamedTuple):
     tid: int = 0
 
 
-class HeldView:
-    """What is held, as a View. `at` of 0 is the present; only there something can be staged."""
-
-    __slots__ = ("_held", "_places", "at", "staged")
-
-    def __init__(self, held: Held, places: Places, at: int = 0) -> None:
-        self._held, self._places, self.at = held, places, at
-        self.staged: list[Extent] = []
-
-    def get(self, key: bytes) -> bytes | None:
-        """See View.get."""
-        return self._held.get(key)
-
-    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """See View.scan."""
-        return self._held.scan(lo, hi)
-
-    def load(self, extent: Extent) -> Buffer:
-        """See View.load."""
-        return self._places.load(extent)
-
-    def stage(self, data: Buffer, codec: int = RAW) -> Extent:
-        """See View.stage; raises ReadOnly for a view of the past."""
-        if self.at:
-            raise ReadOnly("the past cannot be changed; `gavel undo` brings it back")
-        self.staged.append(self._places.stage(data, codec))
-        return self.staged[-1]
-
-    def share(self, extent: Extent) -> None:
-        """See View.share: masters find what a record refers to by the tid it was read at, or say that it is gone."""
-        if self.at:
-            raise ReadOnly("the past cannot be changed; `gavel undo` brings it back")
-
-    def unstage(self) -> None:
-        """Forget what was staged and is not committed."""
-        for extent in self.staged:
-            self._places.unstage(extent)
-        self.staged.clear()
-
-
-class Session:
-    """What is the client's own: its name, how it numbers transactions, and what it knows of the masters' time."""
-
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        self._sequence = 0
-        self._open: set[int] = set()
-        self._clock, self._heard = 0, 0  # a master's clock (a tid) and when we heard it (ns)
-
-    def heard(self, clock: int, now: int) -> None:
-        """A master's clock is at least there."""
-        if clock > self._clock:
-            self._clock, self._heard = clock, now
-
-    @property
-    def knows_time(self) -> bool:
-        """Whether any master has said what time it is."""
-        return bool(self._clock)
-
-    def born(self, now: int) -> int:
-        """A tid for a transaction that is born now: the masters' time, as far as is known."""
-        return self._clock + (max(0, now - self._heard) // 1000 << 8)
-
-    def name_next(self) -> int:
-        """The sequence of a new transaction."""
-        self._sequence += 1
-        self._open.add(self._sequence)
-        return self._sequence
-
-    def settle(self, sequence: int) -> None:
-        """The outcome of a transaction has come."""
-        self._open.discard(sequence)
-
-    @property
-    def settled(self) -> int:
-        """All transactions below this have their outcomes."""
-        return min(self._open, default=self._sequence + 1)
-
-
 class Attempt:
     """An operation under way; see the module. The driver calls run() and, when all it asked for has come, again."""
 
     def __init__(
         self,
         operation: Operation,
-        held: Held,
+        states: States,
         places: Places,
-        session: Session,
+        naming: Naming,
         take_object: Callable[[Attempt], int],
         *,
         coord: int,
@@ -139,9 +62,10 @@ class Attempt:
     ) -> None:
         self.operation = operation
         self.at = at
-        self._held, self._places, self._session = held, places, session
+        self._states, self._places, self._naming = states, places, naming
+        self._held = states(0)
         self._coord = coord
-        self._view = HeldView(held, places, at)
+        self._view = HeldView(states, places)
         self.tx = Transaction(self._view, 0, pfs, lambda: take_object(self), RangeSet())
         self.objects: list[int] = []  # reserved ids given to it; a later run gets the same ones again
         self.taken = 0  # how many of them this run has
@@ -161,7 +85,7 @@ class Attempt:
         self._view.unstage()
         if self._ended is not None:
             return self._ended
-        if not self._session.knows_time and not self.at:
+        if not self._naming.knows_time and not self.at:
             return [Look([])]
         self._runs += 1
         if self._runs > ATTEMPTS_MAX:
@@ -169,7 +93,7 @@ class Attempt:
         tx = self.tx
         tx.now, tx.writes, tx.footprint, self.taken, self.block = now, {}, RangeSet(), 0, None
         try:
-            done = Finished(self.operation(tx))
+            done = Finished(self.operation(past_of(tx, self.at) if self.at else tx))
         except Miss as miss:
             return self._lacking(miss)
         except Exception as error:
@@ -197,8 +121,8 @@ class Attempt:
             self._extents[source.key] = extent
             wanted.setdefault(source.at, []).append(source.key)
         asked += [Data(keys, at) for at, keys in wanted.items()]
-        if miss.ranges and self.at:
-            asked.append(Fetch(list(miss.ranges), self.at))
+        if miss.ranges and miss.at:
+            asked.append(Fetch(list(miss.ranges), miss.at))
         elif miss.ranges:
             asked.append(self._look(miss.ranges))
         assert asked, "an operation that lacks nothing says Miss"
@@ -217,7 +141,7 @@ class Attempt:
             key: value if value is None or not records.is_data(key) else self._places.portable(value, used)
             for key, value in tx.writes.items()
         }
-        body = requests.pack(outgoing, self._session.settled)
+        body = requests.pack(outgoing, self._naming.settled)
         spilled: list[int] = []
         if len(body) > BODY_INLINE_MAX:
             for start in range(0, len(body), EXTENT_MAX):
@@ -228,12 +152,12 @@ class Attempt:
         assert tx.footprint is not None
         reads = [(lo, hi, upto) for one in tx.footprint for lo, hi, _, upto in self._held.known(*one)]
         names = [requests.blob_name(blob.number, blob.length, blob.sum) for blob in used.values()]
-        session = self._session
+        naming = self._naming
         self.submitted = Submit(
-            session.name, session.name_next(), session.born(now), self._coord, reads, names, body, spilled
+            naming.name, naming.name_next(), naming.born(now), self._coord, reads, names, body, spilled
         )
         stages = [
-            Stage(session.name, blob.number, blob.codec, blob.length, blob.sum, blob.data) for blob in used.values()
+            Stage(naming.name, blob.number, blob.codec, blob.length, blob.sum, blob.data) for blob in used.values()
         ]
         return [*stages, self.submitted]
 
@@ -246,7 +170,7 @@ class Attempt:
                 self._looked(question, answer, now)
             case Fetch(), requests.Fetched():
                 for (lo, hi), part in zip(question.ranges, answer.parts, strict=False):
-                    self._take(lo, hi, question.at, part)
+                    self._take(self._states(question.at), lo, hi, question.at, part)
             case Data(), Found():
                 self._found(question, answer)
             case Stage(), requests.Done():
@@ -257,22 +181,23 @@ class Attempt:
             ):
                 self._outcome(answer)
             case _, requests.Failed():
-                self._failed(requests.error_of(answer))
+                self._failed(question, requests.error_of(answer))
             case _, GavelError():
-                self._failed(answer)
+                self._failed(question, answer)
             case _:
-                self._failed(BadRequest(f"a {type(answer).__name__} is no answer to a {type(question).__name__}"))
+                wrong = f"a {type(answer).__name__} is no answer to a {type(question).__name__}"
+                self._failed(question, BadRequest(wrong))
 
     def _looked(self, question: Look, answer: Looked, now: int) -> None:
-        self._session.heard(answer.clock or answer.at, now)
+        self._naming.heard(answer.clock or answer.at, now)
         self._floor = min(self._floor, answer.at)
         for (lo, hi, version), part in zip(question.ranges, answer.parts, strict=False):
             if part is None:
                 self._held.confirm(lo, hi, version, answer.at)
             else:
-                self._take(lo, hi, answer.at, part)
+                self._take(self._held, lo, hi, answer.at, part)
 
-    def _take(self, lo: bytes, hi: bytes, at: int, part: requests.Records) -> None:
+    def _take(self, held: Held, lo: bytes, hi: bytes, at: int, part: requests.Records) -> None:
         if part.end is not None:
             hi = part.end
         local = self._places.local
@@ -280,7 +205,7 @@ class Attempt:
             (key, local(key, value, at) if records.is_data(key) else value)
             for key, value in zip(part.keys, part.values, strict=True)
         ]
-        self._held.take(lo, hi, at, found)
+        held.take(lo, hi, at, found)
 
     def _found(self, question: Data, answer: Found) -> None:
         for key, part in zip(question.keys, answer.extents, strict=False):
@@ -291,13 +216,11 @@ class Attempt:
                 try:
                     self._places.fetched(extent, *part)
                 except GavelError as error:
-                    self._failed(error)
+                    self._ended = Finished(None, error)
 
-    def _outcome(
-        self, answer: requests.Outcome
-    ) -> None:
+    def _outcome(self, answer: requests.Outcome) -> None:
         assert self.submitted is not None and self._ended is not None
-        self._session.settle(self.submitted.sequence)
+        self._naming.settle(self.submitted.sequence)
         tx, self.submitted = self.tx, None
         assert tx.footprint is not None
         if isinstance(answer, Committed):
@@ -316,15 +239,16 @@ class Attempt:
             for lo, hi in tx.footprint:
                 self._held.drop(lo, hi)
 
-    def _failed(self, error: GavelError) -> None:
-        """No answer: the end, unless it is only that what was held refers to a past that is pruned by now."""
-        if self.submitted is not None:
-            self._session.settle(self.submitted.sequence)
+    def _failed(self, question: Question, error: GavelError) -> None:
+        """There is no answer: the end. Unless what was held refers to file data of a past that is pruned by now."""
+        if isinstance(question, Data) and isinstance(error, HistoryPruned):
+            for key in question.keys:
+                self._extents.pop(key, None)
+                self._held.drop(*just(key))
+                if self.at:
+                    self._states(self.at).drop(*just(key))
+            return
+        if isinstance(question, Submit) and self.submitted is not None:
+            self._naming.settle(self.submitted.sequence)
             self.submitted = None
-        if isinstance(error, HistoryPruned) and not self.at:
-            for lo, hi in self.tx.footprint or ():
-                self._held.drop(lo, hi)
-            self._extents.clear()
-            self._ended = None
-        else:
-            self._ended = Finished(None, error)
+        self._ended = Finished(None, error)

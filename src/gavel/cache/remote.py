@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from gavel.cache.attempts import Attempt, Finished, Operation, Session
+from gavel.cache.attempts import Attempt, Finished, Operation
 from gavel.cache.held import Held
+from gavel.cache.naming import Naming
 from gavel.cache.places import Places
 from gavel.errors import TooLarge
 from gavel.keys import records
@@ -26,7 +27,7 @@ class Remote:
     def __init__(self, name: bytes, pfs: int = 0, limit: int = HELD_BYTES) -> None:
         """`name`: 16 bytes that no other client has or will have."""
         self.pfs = pfs
-        self.session = Session(name)
+        self.naming = Naming(name)
         self._places = Places()
         self._held = Held(limit // 2)
         self._pasts: OrderedDict[int, Held] = OrderedDict()
@@ -37,15 +38,19 @@ class Remote:
         """An operation on the present, or only reading on the state as of `at`. `coord`: whom it is asked of first."""
         if self._places.crowded:
             self._sweep()
-        held = self._past(at) if at else self._held
-        return Attempt(operation, held, self._places, self.session, self._take_object, coord=coord, at=at, pfs=self.pfs)
+        return Attempt(
+            operation, self._state, self._places, self.naming, self._take_object, coord=coord, at=at, pfs=self.pfs
+        )
 
     def ended(self, attempt: Attempt, outcome: Finished) -> None:
         """An operation has ended: ids that it reserved, and did not use, are for those to come."""
         if outcome.tid and attempt.block is not None:
             self._ids.append(attempt.block)
 
-    def _past(self, at: int) -> Held:
+    def _state(self, at: int) -> Held:
+        """What is held of the state as of `at`, of the present for 0."""
+        if not at:
+            return self._held
         held = self._pasts.get(at)
         if held is None:
             held = self._pasts[at] = Held(self._past_limit)

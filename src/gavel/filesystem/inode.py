@@ -116,11 +116,13 @@ def several(tx: Transaction, keys: list[bytes]) -> list[bytes | None]:
 def _gathered(tx: Transaction, keys: list[bytes]) -> list[bytes | None]:
     values: list[bytes | None] = []
     ranges: list[Range] = []
+    at = 0
     for key in keys:
         try:
             values.append(tx.get(key))
         except Miss as miss:
             ranges.extend(lacking for lacking in miss.ranges if lacking not in ranges)
+            at = miss.at
     if ranges:
-        raise Miss(tuple(ranges))
+        raise Miss(tuple(ranges), at=at)
     return values

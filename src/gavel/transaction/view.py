@@ -16,11 +16,14 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Miss(Exception):  # not an error: a request to fetch
-    """The view does not hold these key ranges (or extents); fetch them and run the operation again."""
+    """The view does not hold these key ranges (or extents); fetch them and run the operation again.
 
-    def __init__(self, ranges: tuple[Range, ...] = (), extents: tuple[Extent, ...] = ()) -> None:
-        super().__init__(ranges, extents)
-        self.ranges, self.extents = ranges, extents
+    `at` is the tid of the view, 0 of the present.
+    """
+
+    def __init__(self, ranges: tuple[Range, ...] = (), extents: tuple[Extent, ...] = (), at: int = 0) -> None:
+        super().__init__(ranges, extents, at)
+        self.ranges, self.extents, self.at = ranges, extents, at
 
 
 class View(Protocol):
