@@ -1,7 +1,7 @@
 """A mount served by a process of its own, for tests: `Served` starts it and talks with it over its pipes.
 
 As a program: `mount_daemon.py DIR VOLUME [ro|TID]` makes the volume if there is none, mounts it, says "up", and then
-answers one JSON command a line: ["orphans"], ["tid"], ["seen"], ["outside", function, arguments...].
+answers one JSON command a line, like ["tid"] or ["unlink", 1, "name"]; `_commands` has all there are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,31 +88,18 @@ def eventually(condition: Any, seconds: float = 20.0) -> None:
 
 
 async def serve(directory: str, path: str, mode: str) -> None:
-    from gavel.filesystem import attributes, data, namespace, orphans, superblock
-    from gavel.filesystem.caller import Caller
-    from gavel.media.volume import Volume
     from gavel.mount import mount as mounting
     from gavel.mount.mount import Mount, Options
-    from gavel.runtime.engine import Engine
-    from gavel.runtime.file_device import FileDevice
     from gavel.runtime.moments import tid_named
 
     loop = asyncio.get_running_loop()
-    fresh = not Path(path).exists()  # noqa: ASYNC240  # nothing is served yet
-    device = FileDevice(path, create_size=VOLUME_SIZE) if fresh else FileDevice(path)
-    if fresh:
-        now = time.time_ns() // 1000 << 8
-        Volume.format(device, identity=os.urandom(16), salt=1, label="test", created_tid=now)
-    engine = Engine(device, loop=loop)
-    if fresh:
-        engine.write(superblock.make_root, Caller(0, 0))
+    engine = _engine(path, loop)
     seen: collections.Counter[tuple[int, int]] = collections.Counter()
     _count(mounting, seen)
-    at = int(mode) if mode.isdigit() else None
     options = Options(
         source=path,
         read_only=mode == "ro",
-        at=at,
+        at=int(mode) if mode.isdigit() else None,
         moment=lambda text: tid_named(engine, text),
         socket="/s",
         volume=path,
@@ -119,39 +107,7 @@ async def serve(directory: str, path: str, mode: str) -> None:
     mount = Mount(engine, directory, options)
     await mount.start()
     engine.on_outside.append(mount.changed_outside)
-    outside = {"unlink": namespace.unlink, "mkdir": namespace.mkdir, "rename": namespace.rename}
-    outside |= {"truncate": data.truncate, "create": namespace.create}
-
-    def command() -> None:
-        line = sys.stdin.readline()
-        if not line:
-            loop.remove_reader(0)
-            return
-        name, *rest = json.loads(line)
-        answer: Any = None
-        if name == "orphans":
-            answer = len(engine.read(orphans.listed))
-        elif name == "dirty":
-            answer = engine.cache.dirty
-        elif name == "tid":
-            answer = engine.flush()
-        elif name == "seen":
-            answer = [[*key, count] for key, count in seen.items()]
-        elif name == "reset":
-            seen.clear()
-        elif name == "write":
-            obj, offset, text = rest
-            engine.write_outside(data.write, obj, offset, text.encode())
-        elif name == "chmod":
-            engine.write_outside(attributes.setattr, rest[0], attributes.Changes(mode=rest[1]))
-        else:
-            arguments = [part.encode() if isinstance(part, str) else part for part in rest]
-            if name in ("create", "mkdir"):
-                arguments.append(Caller(0, 0))
-            engine.write_outside(outside[name], *arguments)
-        print(json.dumps(answer), flush=True)
-
-    loop.add_reader(0, command)
+    loop.add_reader(0, _answer_line, loop, _commands(engine, seen))
     print(json.dumps("up"), flush=True)
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
@@ -160,7 +116,65 @@ async def serve(directory: str, path: str, mode: str) -> None:
     waiting.cancel()
     await mount.stop(patience=0.2)
     await engine.close()
-    device.close()
+    engine.device.close()
+
+
+def _engine(path: str, loop: asyncio.AbstractEventLoop) -> Any:
+    """The volume at a path, which is made if there is none."""
+    from gavel.filesystem import superblock
+    from gavel.filesystem.caller import Caller
+    from gavel.media.volume import Volume
+    from gavel.runtime.engine import Engine
+    from gavel.runtime.file_device import FileDevice
+
+    if Path(path).exists():
+        return Engine(FileDevice(path), loop=loop)
+    device = FileDevice(path, create_size=VOLUME_SIZE)
+    now = time.time_ns() // 1000 << 8
+    Volume.format(device, identity=os.urandom(16), salt=1, label="test", created_tid=now)
+    engine = Engine(device, loop=loop)
+    engine.write(superblock.make_root, Caller(0, 0))
+    return engine
+
+
+Commands = dict[str, Callable[..., Any]]
+
+
+def _commands(engine: Any, seen: collections.Counter[tuple[int, int]]) -> Commands:
+    """What can be asked for, by name."""
+    from gavel.filesystem import attributes, data, namespace, orphans
+    from gavel.filesystem.caller import Caller
+
+    root, outside = Caller(0, 0), engine.write_outside
+    return {
+        "orphans": lambda: len(engine.read(orphans.listed)),
+        "dirty": lambda: engine.cache.dirty,
+        "tid": engine.flush,
+        "seen": lambda: [[*key, count] for key, count in seen.items()],
+        "reset": seen.clear,
+        "write": lambda obj, offset, text: _nothing(outside(data.write, obj, offset, text)),
+        "truncate": lambda obj, size: _nothing(outside(data.truncate, obj, size)),
+        "chmod": lambda obj, mode: _nothing(outside(attributes.setattr, obj, attributes.Changes(mode=mode))),
+        "create": lambda parent, name, mode: _nothing(outside(namespace.create, parent, name, mode, root)),
+        "mkdir": lambda parent, name, mode: _nothing(outside(namespace.mkdir, parent, name, mode, root)),
+        "unlink": lambda parent, name: _nothing(outside(namespace.unlink, parent, name)),
+        "rename": lambda *names: _nothing(outside(namespace.rename, *names)),
+    }
+
+
+def _nothing(result: object) -> None:
+    """The answer of a command that is about what it does."""
+
+
+def _answer_line(loop: asyncio.AbstractEventLoop, commands: Commands) -> None:
+    """Read a command and print its answer."""
+    line = sys.stdin.readline()
+    if not line:
+        loop.remove_reader(0)
+        return
+    name, *rest = json.loads(line)
+    arguments = [part.encode() if isinstance(part, str) else part for part in rest]
+    print(json.dumps(commands[name](*arguments)), flush=True)
 
 
 def _count(mounting: Any, seen: collections.Counter[tuple[int, int]]) -> None:
