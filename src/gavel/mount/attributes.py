@@ -14,8 +14,9 @@ from gavel.filesystem.inode import Inode
 from gavel.limits import NAME_MAX
 from gavel.mount import abi
 from gavel.mount.names import name_at
-from gavel.mount.nodes import BLOCK, Nodes, attributes, statx
+from gavel.mount.nodes import Nodes
 from gavel.mount.past import symlink_inode
+from gavel.mount.replies import BLOCK
 from gavel.mount.session import Header, Reply
 from gavel.mount.views import FIRST
 from gavel.transaction.transaction import Transaction
@@ -36,6 +37,7 @@ class Attributes:
 
     def __init__(self, nodes: Nodes, virtual: dict[bytes, bytes], orphans: Container[int]) -> None:
         self._nodes = nodes
+        self._attributes, self._statx = nodes.replies.attributes, nodes.replies.statx
         self._engine = nodes.engine
         self._virtual = virtual
         self._plain: set[int] = set()
@@ -61,12 +63,12 @@ class Attributes:
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """GETATTR."""
-        return attributes(header[3], self._inode(header[3]))
+        return self._attributes(header[3], self._inode(header[3]))
 
     def statx(self, header: Header, body: memoryview) -> Reply:
         """STATX: the kernel asks by it when somebody wants to know the time of birth."""
         abi.STATX_IN.unpack_from(body)
-        return statx(header[3], self._inode(header[3]))
+        return self._statx(header[3], self._inode(header[3]))
 
     def setattr(self, header: Header, body: memoryview) -> Reply:
         """SETATTR: any set of changes at once."""
@@ -75,11 +77,11 @@ class Attributes:
         node = header[3]
         times = valid & ~_HANDLE == _FLUSHED
         if node in self.settling or (times and node in self._orphans):
-            return attributes(node, self._inode(node))
+            return self._attributes(node, self._inode(node))
         mtime = _moment(fields[6], fields[9]) if valid & abi.SET_MTIME else None
         ctime = _moment(fields[7], fields[10]) if valid & abi.SET_CTIME else None
         if times:
-            return attributes(node, self._nodes.write(node, _set_times, mtime or 0, ctime or 0))
+            return self._attributes(node, self._nodes.write(node, _set_times, mtime or 0, ctime or 0))
         atime = _moment(fields[5], fields[8]) if valid & abi.SET_ATIME else None
         now = time.time_ns()
         changes = Changes(
@@ -92,7 +94,7 @@ class Attributes:
             ctime=ctime,
             kill_suidgid=bool(valid & abi.SET_KILL_SUIDGID),
         )
-        return attributes(node, self._nodes.write(node, attrs.setattr, changes))
+        return self._attributes(node, self._nodes.write(node, attrs.setattr, changes))
 
     def getxattr(self, header: Header, body: memoryview) -> Reply:
         """GETXATTR. The kernel asks for file capabilities before the first write to each file."""

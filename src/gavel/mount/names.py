@@ -14,7 +14,7 @@ from gavel.filesystem import directory, namespace
 from gavel.filesystem.caller import Caller
 from gavel.filesystem.inode import Inode
 from gavel.mount import abi, listing
-from gavel.mount.nodes import NO_NAME, Nodes, entry, entry_plus
+from gavel.mount.nodes import Nodes
 from gavel.mount.past import PastNames
 from gavel.mount.session import Header, Reply
 from gavel.mount.views import FIRST, View
@@ -58,6 +58,11 @@ class Names:
         plain: Callable[[int], None],
     ) -> None:
         self._nodes = nodes
+        self._entry, self._entry_plus, self._no_name = (
+            nodes.replies.entry,
+            nodes.replies.entry_plus,
+            nodes.replies.no_name,
+        )
         self._plain = plain
         self._past = PastNames(nodes)
         self._orphaned = orphaned
@@ -70,16 +75,16 @@ class Names:
         if parent < FIRST:
             found = directory.lookup(self._nodes.present, parent, name)
             if found is not None:
-                return entry(*found)
+                return self._entry(*found)
         else:
             found = self._nodes.read(parent, directory.lookup, name)
             if found is not None:
                 obj, inode = found
                 above = self._nodes.views[parent]
-                return entry(self._nodes.views.enter(View(obj, above.at), parent, name, inode.is_dir), inode)
+                return self._entry(self._nodes.views.enter(View(obj, above.at), parent, name, inode.is_dir), inode)
         if _MARK in name:
             return self._past.lookup(parent, name)
-        return NO_NAME
+        return self._no_name
 
     def mknod(self, header: Header, body: memoryview) -> Reply:
         """MKNOD: make anything but a directory or a symlink; also how regular files come to be (see table.py)."""
@@ -89,18 +94,18 @@ class Names:
         obj, inode = self._nodes.write(header[3], namespace.create, name, mode & 0xFFFF, caller, rdev)
         if not inode.xattrs:
             self._plain(obj)
-        return entry(obj, inode)
+        return self._entry(obj, inode)
 
     def mkdir(self, header: Header, body: memoryview) -> Reply:
         """MKDIR."""
         mode, umask = abi.MKDIR_IN.unpack_from(body)
         caller = Caller(header[4], header[5], umask)
-        return entry(*self._nodes.write(header[3], namespace.mkdir, name_at(body, 8), mode, caller))
+        return self._entry(*self._nodes.write(header[3], namespace.mkdir, name_at(body, 8), mode, caller))
 
     def symlink(self, header: Header, body: memoryview) -> Reply:
         """SYMLINK."""
         name, target = two_names(body, 0)
-        return entry(*self._nodes.write(header[3], namespace.symlink, name, target, Caller(header[4], header[5])))
+        return self._entry(*self._nodes.write(header[3], namespace.symlink, name, target, Caller(header[4], header[5])))
 
     def tmpfile(self, header: Header, body: memoryview) -> Reply:
         """TMPFILE: a file without a name, and open (the handle is not used)."""
@@ -108,7 +113,7 @@ class Names:
         caller = Caller(header[4], header[5], umask)
         obj, inode = self._nodes.write(header[3], namespace.tmpfile, mode, caller)
         self._orphaned(obj)
-        return entry(obj, inode) + abi.OPEN_OUT.pack(0, _KEEP_CACHE, 0)
+        return self._entry(obj, inode) + abi.OPEN_OUT.pack(0, _KEEP_CACHE, 0)
 
     def link(self, header: Header, body: memoryview) -> Reply:
         """LINK: one more name for an object."""
@@ -116,7 +121,7 @@ class Names:
         parent = self._nodes.live(header[3])
         inode = self._nodes.write(obj, namespace.link, parent, name_at(body, 8))
         self._adopted(obj)
-        return entry(obj, inode)
+        return self._entry(obj, inode)
 
     def unlink(self, header: Header, body: memoryview) -> Reply:
         """UNLINK."""
@@ -173,10 +178,10 @@ class Names:
             if name in _DOTS:
                 parts.append(_NO_ENTRY + _dirent(obj, at, len(name), kind) + name.ljust(8, b"\0"))
             elif above is None:
-                parts.append(entry_plus(obj, inode, at, name, kind))
+                parts.append(self._entry_plus(obj, inode, at, name, kind))
             else:
                 own = self._nodes.views.enter(View(obj, above.at), node, name, inode.is_dir)
-                parts.append(entry_plus(own, inode, at, name, kind))
+                parts.append(self._entry_plus(own, inode, at, name, kind))
         return b"".join(parts)
 
     def forget(self, header: Header, body: memoryview) -> Reply:

@@ -13,7 +13,8 @@ from gavel.errors import BadWhen
 from gavel.filesystem import directory, path
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.inode import Inode
-from gavel.mount.nodes import BRIEFLY, FOREVER, Nodes, entry
+from gavel.mount.nodes import BRIEFLY, Nodes
+from gavel.mount.replies import FOREVER
 from gavel.mount.session import Reply
 from gavel.mount.views import FIRST, View
 from gavel.transaction.transaction import Transaction
@@ -46,7 +47,7 @@ class PastNames:
             return errno.ENOENT
         then, inode = found
         node = self._nodes.views.enter(View(then, at), parent, name, inode.is_dir)
-        return entry(node, inode, lives)
+        return self._nodes.replies.entry(node, inode, lives)
 
     def moment(self, text: str) -> int:
         """The tid that a WHEN stands for; raises BadWhen."""
@@ -74,7 +75,7 @@ class PastNames:
                 return errno.ENOENT
             target = os.path.join(os.fsencode(self._nodes.directory + above.rstrip("/")), base).rstrip(b"/")
         node = self._nodes.views.enter(View(0, 0, target), parent, name, False)
-        return entry(node, symlink_inode(target, now), BRIEFLY)
+        return self._nodes.replies.entry(node, symlink_inode(target, now), BRIEFLY)
 
 
 def _find(tx: Transaction, obj: int, base: bytes) -> tuple[int, Inode] | None:

@@ -6,7 +6,7 @@ import errno
 import stat
 
 from gavel.mount import abi
-from gavel.mount.nodes import NO_NAME
+from gavel.mount.replies import FOREVER, Replies
 from gavel.mount.table import NEVER, REFUSED
 from gavel.mount.views import FIRST
 from tests.unit.mount.kernel import CAPABILITY, Kernel
@@ -41,7 +41,7 @@ def test_entries_carry_the_object_as_node() -> None:
     assert isinstance(made, bytes)
     fields = abi.ENTRY_OUT.unpack(made)
     assert fields[6] == node and fields[15] == 0o100644 and fields[16] == 1
-    assert kernel.lookup(1, b"none") == NO_NAME and kernel.node(NO_NAME) == 0
+    assert kernel.lookup(1, b"none") == Replies(FOREVER).no_name and kernel.node(Replies(FOREVER).no_name) == 0
     assert kernel.mknod(1, b"f") == errno.EEXIST
     assert kernel.lookup(1, b"n" * 256) == errno.ENAMETOOLONG
 
@@ -187,7 +187,7 @@ def test_the_past_has_nodes_of_its_own_until_it_is_forgotten() -> None:
     assert kernel.read(then) == b"then" and kernel.read(node) == b"now!"
     assert kernel.write(then, 0, b"no") == errno.EROFS
     assert kernel.mknod(past, b"x") == errno.EROFS
-    assert kernel.lookup(past, b"none") == NO_NAME
+    assert kernel.lookup(past, b"none") == Replies(FOREVER).no_name
     listed = {name: own for name, _, own in kernel.entries(past, plus=True)}
     assert listed == {b".": 0, b"..": 0, b"f": then}
     assert kernel.ask(abi.GETXATTR, then, abi.GETXATTR_IN.pack(0, 0) + CAPABILITY + b"\0") == abi.SIZE_OUT.pack(20, 0)
