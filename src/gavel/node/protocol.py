@@ -37,7 +37,7 @@ def decode(line: bytes) -> Json:
     """A line as a message; raises BadRequest for anything but a JSON object."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise errors.BadRequest(
             "the admin socket got a line that is not JSON; use the same release on both sides"
         ) from None
