@@ -23,8 +23,8 @@ HERE = Path(__file__).parent
 SIZE = 12 * BIG_BLOCK  # not VOLUME_MIN: what was written stays as it is
 
 
-NAMES = ["1", "2", "2-encrypted"]
-KEYS: dict[str, Key] = {"2-encrypted": Passphrase("the Norns spin", cost=5)}
+NAMES = ["1", "2", "2-encrypted", "3", "3-encrypted"]
+KEYS: dict[str, Key] = {f"{n}-encrypted": Passphrase("the Norns spin", cost=5) for n in (2, 3)}
 
 
 def path_of(name: str) -> Path:

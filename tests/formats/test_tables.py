@@ -95,7 +95,7 @@ def test_the_magics_and_numbers_in_the_prose() -> None:
         layout.MEMBER_MAGIC,
     ):
         assert f"`{magic.decode()}`" in DOCUMENT
-    assert (BIG_BLOCK, layout.VERSION, FRAME_MAX) == (8_388_608, 2, 1 << 20)
+    assert (BIG_BLOCK, layout.VERSION, FRAME_MAX) == (8_388_608, 3, 1 << 20)
     assert (layout.VOLUME_MAX, layout.NODE_MAX, layout.NODE_UNITS) == (4 << 50, 2 << 20, 18)
     assert [keeps(count) for count in (12, 640, 1 << 20)] == [(4, 2), (10, 5), (128, 64)]
     assert EXTENT_MAX <= FRAME_MAX

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 
+from gavel.btree.dues import NEVER, Due
 from gavel.btree.frozen import TreeRoot
 from gavel.btree.node import NODE_MAX, Node, decode, encode
+from gavel.errors import Damaged
 from gavel.history import horizon, roots
 from gavel.history.past import past_key
 
@@ -13,6 +16,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs/internals/trees.md").read_text()
 
 LEAF = "940092c4016bc4026b3292cf064429dd98cda800cf064429dd98cda90092c40176c400"
 INNER = "940191c4026b3292cf064429dd98cda900cf064429dd98cda80092cf0000000200400004cf0000000200800004"
+DATED = INNER.replace("94", "95", 1) + (
+    "9294cf064429dd98cda900cf064429dd98cda800cf064429dd98cdaa000294cfffffffffffffffff000000"
+)
 ROOTS = "9501cf064429dd98cda9000095cf000000020040000401cf064429dd98cda9000203950000000000"
 NEWER_ROOTS = (
     "9701cf064429dd98cda900cf064429dd98cda80095cf000000020040000401cf064429dd98cda9000203950000000000cd1388cd012c"
@@ -44,6 +50,19 @@ def test_the_bytes_of_an_inner_node_stay_as_they_are() -> None:
     decode(again, bytes.fromhex(INNER))
     assert (again.keys, again.tids) == (inner().keys, inner().tids)
     assert [child.address for child in again.values] == [0x200400004, 0x200800004]
+
+
+def test_the_bytes_of_an_inner_node_of_the_past_stay_as_they_are() -> None:
+    node = inner()
+    node.dues = [Due(TID + 256, TID, TID + 512, 2), Due(NEVER)]
+    assert encode(node).hex() == DATED
+    again = Node(1, 1)
+    decode(again, bytes.fromhex(DATED))
+    assert (again.keys, again.tids, again.dues) == (node.keys, node.tids, node.dues)
+    decode(again, bytes.fromhex(INNER))
+    assert again.dues is None, "of a format that had none"
+    with pytest.raises(Damaged):
+        decode(again, msgspec.msgpack.encode([1, [b"k2"], [TID, TID], [1, 2], [Due(NEVER)]]))
 
 
 def test_the_bytes_of_roots_of_version_1_are_read() -> None:
@@ -78,6 +97,8 @@ def test_a_past_key_is_the_key_and_its_delete_tid() -> None:
 def test_the_document_names_what_the_code_has() -> None:
     assert f"{NODE_MAX:,} bytes" in DOCUMENT
     assert "`[level, keys, tids, values]`" in DOCUMENT
+    assert "`[level, keys, tids, values, dues]`" in DOCUMENT
+    assert "`[" + ", ".join(Due.__struct_fields__) + "]`" in DOCUMENT
     assert len(msgspec.msgpack.decode(encode(leaf()))) == 4
     assert "[" + ", ".join(TreeRoot.__struct_fields__) + "]" in DOCUMENT
     written = "[version, " + ", ".join(roots.Roots.__struct_fields__[1:]) + "]"

@@ -50,30 +50,31 @@ def test_a_golden_volume_opens_replays_and_goes_on(name: str) -> None:
     assert list(Volume.open(device.crash(Random(1)), key=KEYS.get(name)).replay())[-1][2] == b"more"
 
 
-def test_a_volume_of_version_1_becomes_version_2_when_it_is_opened_for_writing() -> None:
-    device = load("1")
+@pytest.mark.parametrize("name", [name for name in NAMES if int(name.split("-")[0]) < layout.VERSION])
+def test_a_volume_of_a_former_version_becomes_one_of_this_when_it_is_opened_for_writing(name: str) -> None:
+    device, key, version = load(name), KEYS.get(name), int(name.split("-")[0])
     before = dict(device._sectors)
-    volume = Volume.open(device, read_only=True)
+    volume = Volume.open(device, read_only=True, key=key)
     list(volume.replay())
-    assert device._sectors == before and volume.version == 1
+    assert device._sectors == before and volume.version == version
     found = set()
     random = Random(1)
 
     def cut(device: SimDevice) -> None:
         for keep in (None, 0.0, 1.0):
-            volume = Volume.open(device.crash(random, keep))
+            volume = Volume.open(device.crash(random, keep), key=key)
             found.add(volume.version)
             assert len(list(volume.replay())) == 3 and volume.check() == []
             assert volume.version == layout.VERSION
 
     device.on_write = cut
-    volume = Volume.open(device)
+    volume = Volume.open(device, key=key)
     assert len(list(volume.replay())) == 3
     device.on_write = None
-    assert (volume.version, volume.check(), found) == (layout.VERSION, [], {1, 2})
+    assert (volume.version, volume.check(), found) == (layout.VERSION, [], {version, layout.VERSION})
     roots = volume.roots
     checkpoint(volume, device, roots, 30)
-    volume = Volume.open(device.crash(Random(1)))
+    volume = Volume.open(device.crash(Random(1)), key=key)
     assert not list(volume.replay())
     assert (volume.version, volume.roots, volume.last_tid) == (layout.VERSION, roots, 30)
     assert volume.load_node(int.from_bytes(roots[:8], "little")) == payload(10)

@@ -161,8 +161,6 @@ class TreeMachine(RuleBasedStateMachine):
         lo, hi = key(a), key(b)
         wanted = [(each, *self.model[each]) for each in sorted(self.model) if lo <= each < hi]
         assert flat(self.tree.slices(lo, hi)) == wanted
-        back = list(self.tree.slices_back(lo, hi))
-        assert flat(reversed(back)) == wanted
         young = flat(self.tree.slices(lo, hi, since))
         assert [each for each in young if each[1] > since] == [each for each in wanted if each[1] > since]
 

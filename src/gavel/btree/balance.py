@@ -54,18 +54,22 @@ def _even(ends: list[int]) -> list[int]:
 
 def _cut(node: Node, starts: list[int]) -> tuple[list[bytes], list[Node]]:
     inner = node.level > 0
-    keys, tids, values, hot = node.keys, node.tids, node.values, node.hot
+    keys, tids, values, dues, hot = node.keys, node.tids, node.values, node.dues, node.hot
     ends = [*starts[1:], len(values)]
     separators = [keys[start - 1] if inner else separator(keys[start - 1], keys[start]) for start in starts[1:]]
     pieces = [node]
     for start, end in zip(starts[1:], ends[1:], strict=True):
         piece = Node(node.level, 0, node.edition)
         piece.fill(keys[start : end - inner], tids[start:end], values[start:end], 0)
+        if dues is not None:
+            piece.dues = dues[start:end]
         piece.hot = hot - start if start <= hot <= end else -1
         piece.size = size_of(piece)
         pieces.append(piece)
     end = ends[0]
     del keys[end - inner :], tids[end:], values[end:]
+    if dues is not None:
+        del dues[end:]
     node.size = size_of(node)
     node.hot = hot if 0 <= hot <= end else -1
     return separators, pieces
@@ -81,6 +85,8 @@ def join(left: Node, right: Node, between: bytes) -> bool:
     left.keys += right.keys
     left.tids += right.tids
     left.values += right.values
+    if left.dues is not None:
+        left.dues += right.dues
     left.size += right.size
     left.hot = -1
     right.drop()

@@ -55,6 +55,8 @@ def shape(placed: Placed) -> Iterator[str]:
     node = placed.node
     if len(node.tids) != len(node.values) or len(node.keys) != len(node.values) - (1 if node.level else 0):
         yield f"{_name(placed)}: its lists differ in length"
+    if node.dues is not None and len(node.dues) != len(node.values):
+        yield f"{_name(placed)}: its dues differ in number"
     if node.level and any(child.level != node.level - 1 for child in node.values):
         yield f"{_name(placed)}: a child is not one level below"
     if not node.values and placed.siblings > 1:
@@ -151,11 +153,11 @@ def check_tree(tree: BTree, loaded_only: bool = False) -> Iterator[str]:
                 for check in NODE_CHECKS:
                     yield from check(placed)
                 tally.add(placed.node)
-                seen += 1
-                if seen % SLICE_NODES == 0:
+                if tally.leaves - seen == SLICE_NODES:  # not those above, or a slice might never get past them
+                    seen = tally.leaves
                     yield ""
                     if tree.edits != edits:
-                        whole, resume = False, placed.lo
+                        whole, resume = False, placed.hi
                         break
             start = resume
     except Damaged as damage:

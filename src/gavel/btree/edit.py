@@ -7,7 +7,8 @@ Invariants: whatever is edited is of the tree's current edition; when a node is 
 parent are right, and it is not larger than NODE_MAX unless it holds one huge record.
 
 An edit of tid 0 changes only how something is kept, or drops what nobody asks for any more: it raises no bound, so that
-subtrees in which nothing changed go on being passed over.
+subtrees in which nothing changed go on being passed over. Records that any other edit puts into a dated tree ended at
+its tid, so what is due below is lowered to it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from operator import eq
 from typing import TYPE_CHECKING, Final
 
 from gavel.btree.balance import emptied, join, split
+from gavel.btree.dues import UNKNOWN, joined, lowered, parted
 from gavel.btree.node import CHILD_OVERHEAD, NODE_MAX, NODE_MIN, RECORD_OVERHEAD, Node
 from gavel.errors import Damaged, DeviceFailed
 
@@ -114,6 +116,8 @@ class Edit:
         separators, pieces = split(root)
         size = sum(map(len, separators)) + CHILD_OVERHEAD * len(pieces)
         above.fill(separators, [self.tree.bound] * len(pieces), pieces, size)
+        if self.tree.ends is not None:
+            above.dues = parted(UNKNOWN, pieces, self.tree.ends)
         self.tree.nodes += len(pieces)
         self.tree.set_root(above)
         return above
@@ -130,7 +134,7 @@ class Edit:
     def _inner(self, node: Node, i: int, j: int) -> None:
         """Merge keys[i:j], all of which belong below this node."""
         batch, tid, edition = self.keys, self.tid, self.edition
-        keys, bounds, children = node.keys, node.tids, node.values
+        keys, bounds, children, dues = node.keys, node.tids, node.values, node.dues
         at = 0
         while i < j:
             at = bisect_right(keys, batch[i], at)
@@ -143,6 +147,8 @@ class Edit:
             if child.edition != edition:
                 child = children[at] = self.tree.own(child)
             bounds[at] = tid or bounds[at]
+            if tid and dues is not None:
+                dues[at] = lowered(dues[at], tid)
             before = child.size
             if child.level:
                 self._inner(child, i, after)
@@ -160,6 +166,8 @@ class Edit:
             node.keys[at:at] = separators
             node.tids[at : at + 1] = [node.tids[at]] * len(pieces)
             node.values[at : at + 1] = pieces
+            if self.tree.ends is not None:
+                node.dues[at : at + 1] = parted(node.dues[at], pieces, self.tree.ends)
             node.size += sum(map(len, separators)) + CHILD_OVERHEAD * len(separators)
             self.tree.nodes += len(separators)
 
@@ -182,6 +190,8 @@ class Edit:
                 children[index] = self.tree.own(children[index])
         if join(children[left], children[left + 1], node.keys[left]):
             node.tids[left] = max(node.tids[left], node.tids[left + 1])
+            if node.dues is not None:
+                node.dues[left] = joined(node.dues[left], node.dues[left + 1])
             self.tree.nodes -= 1
             self._unlink(node, left + 1, left)
             return left
@@ -199,6 +209,8 @@ class Edit:
     def _unlink(self, node: Node, at: int, separator: int) -> None:
         node.size -= len(node.keys[separator]) + CHILD_OVERHEAD
         del node.keys[separator], node.tids[at], node.values[at]
+        if node.dues is not None:
+            del node.dues[at]
 
     def _leaf(self, node: Node, i: int, j: int) -> None:
         """Merge keys[i:j] into the leaf where they belong."""

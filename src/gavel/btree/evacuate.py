@@ -54,20 +54,9 @@ def _own_path(tree: BTree, way: list[int], leaves: list[int]) -> int:
     """Own the nodes on the way from the root by child indexes, and these leaves at its end, as far as readable."""
     before = tree.dirty_bytes
     tree.edits += 1
-    node = tree.root
-    if node.edition != tree.edition:
-        node = tree.own(node)
-        tree.set_root(node)
-    for at in way:
-        node = _own_child(tree, node, at)
+    node = tree.own_way(way)[-1]
     for at in leaves:
         with suppress(Damaged, DeviceFailed):
-            _own_child(tree, node, at)
+            if node.values[at].edition != tree.edition:
+                node.values[at] = tree.own(node.values[at])
     return tree.dirty_bytes - before
-
-
-def _own_child(tree: BTree, node: Node, at: int) -> Node:
-    child: Node = node.values[at]
-    if child.edition != tree.edition:
-        child = node.values[at] = tree.own(child)
-    return child

@@ -10,7 +10,7 @@ A Node is a handle that outlives its content. `keys` is None while the content i
 - a dirty node's parent is dirty, so all dirty nodes are reached from the root through dirty nodes.
 
 On the volume a node is the MessagePack array [level, keys, tids, values]: level 0 is a leaf, whose values are
-bytes; further up the values are addresses.
+bytes; further up the values are addresses. Inner nodes of a dated tree have their dues as a fifth (dues.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from gavel.btree.dues import Due
 from gavel.errors import Damaged
 
 NODE_MAX: Final = 16 * 1024  # bytes; a larger node is split, unless one huge record is all it holds
@@ -32,10 +33,13 @@ HEIGHT_MAX: Final = 16  # levels; with two children a node that is still 2**16 l
 RECORD_OVERHEAD: Final = 13  # encoded: two bytes before the key, nine for the tid, two before the value
 NODE_OVERHEAD: Final = 11  # encoded: the heads of four arrays and the level
 CHILD_OVERHEAD: Final = 20  # encoded: two bytes before the separator, nine for the bound, nine for the address
+# Dues do not count: they come and go without an edit that could split the node. A child's takes 13 to 33 bytes.
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_leaf = msgspec.msgpack.Decoder(tuple[int, list[bytes], list[int], list[bytes]]).decode
 _decode_inner = msgspec.msgpack.Decoder(tuple[int, list[bytes], list[int], list[int]]).decode
+_decode_dated = msgspec.msgpack.Decoder(tuple[int, list[bytes], list[int], list[int], list[Due]]).decode
+_DATED: Final = b"\x95"  # how an array of five begins
 
 
 class NodeStore(Protocol):
@@ -54,11 +58,12 @@ class NodeStore(Protocol):
 class Node:
     """A leaf (level 0) or inner node. `values` are the records' values, or the children."""
 
-    __slots__ = ("address", "edition", "hot", "keys", "level", "size", "superseded", "tids", "used", "values")
+    __slots__ = ("address", "dues", "edition", "hot", "keys", "level", "size", "superseded", "tids", "used", "values")
 
     keys: list[bytes]  # None while the content is not in memory; typed for those who made sure that it is
     tids: list[int]
     values: list[Any]
+    dues: list[Due]  # None where nothing is said: in leaves, in trees without dates, in nodes of older formats
 
     def __init__(self, level: int, address: int = 0, edition: int = 0) -> None:
         self.level = level
@@ -68,7 +73,7 @@ class Node:
         self.hot = -1  # where the last fresh keys of a sequence ended; -2 - that, if they may become one; -1 is unknown
         self.used = False  # was asked for since the cache last looked
         self.superseded = False  # dirty when frozen, replaced in the live tree before it was written
-        self.keys = self.tids = self.values = None  # type: ignore[assignment]
+        self.keys = self.tids = self.values = self.dues = None  # type: ignore[assignment]
 
     @property
     def loaded(self) -> bool:
@@ -82,7 +87,7 @@ class Node:
 
     def drop(self) -> None:
         """Forget the content; the address must lead back to it, or nobody may need it any more."""
-        self.keys = self.tids = self.values = None  # type: ignore[assignment]
+        self.keys = self.tids = self.values = self.dues = None  # type: ignore[assignment]
 
 
 def empty_leaf(edition: int) -> Node:
@@ -117,20 +122,34 @@ def encode(node: Node) -> bytes:
         return _encode((0, node.keys, node.tids, node.values))
     addresses = [child.address for child in node.values]
     assert all(addresses), "an inner node is written after its children"
-    return _encode((node.level, node.keys, node.tids, addresses))
+    if node.dues is None:
+        return _encode((node.level, node.keys, node.tids, addresses))
+    return _encode((node.level, node.keys, node.tids, addresses, node.dues))
 
 
 def decode(node: Node, payload: bytes) -> None:
     """Fill a node from what was written at its address; raises Damaged."""
     level = node.level
+    values: Any
+    dues: list[Due] | None = None
     try:
-        found, keys, tids, values = (_decode_inner if level else _decode_leaf)(payload)
+        if not level:
+            found, keys, tids, values = _decode_leaf(payload)
+        elif payload[:1] == _DATED:
+            found, keys, tids, values, dues = _decode_dated(payload)
+        else:
+            found, keys, tids, values = _decode_inner(payload)
     except msgspec.MsgspecError as error:
         raise Damaged("B-tree node", node.address, "a node", str(error)) from None
     if found != level or len(tids) != len(values) or len(keys) != len(values) - (1 if level else 0):
         raise Damaged("B-tree node", node.address, f"level {level}", f"level {found}")
+    if dues is not None and len(dues) != len(values):
+        raise Damaged("B-tree node", node.address, f"{len(values)} dues", len(dues))
     node.keys, node.tids = keys, tids
-    node.values = [Node(level - 1, address) for address in values] if level else values  # type: ignore[arg-type]
+    node.values = [Node(level - 1, address) for address in values] if level else values
     node.size = len(payload) - NODE_OVERHEAD
+    node.dues = dues  # type: ignore[assignment]
+    if dues is not None:
+        node.size = size_of(node)
     node.used = False
     node.hot = -1

@@ -4,6 +4,7 @@ Invariants:
 - every leaf is at the same depth; the root is always in memory;
 - edits touch only nodes of the current edition; `freeze` ends the edition, so what a Frozen holds stays as it is;
 - the bound of a child is at least every tid at which something below it was put or removed;
+- in a dated tree what is said to be due is right (dues.py), and every inner node of the current edition says it;
 - live bytes on the volume are exactly those of the nodes the tree refers to by address (see frozen.py).
 
 Iteration is by slices of leaves, each found by a descent from the root: a microsecond per hundred records buys
@@ -15,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
+from gavel.btree.dues import UNKNOWN, Ends, lowered
 from gavel.btree.edit import Edit, Replaced, put_in_leaf
 from gavel.btree.frozen import Frozen, TreeRoot
 from gavel.btree.node import HEIGHT_MAX, NODE_MAX, RECORD_OVERHEAD, Node, empty_leaf
@@ -25,12 +27,18 @@ Slice = tuple[list[bytes], list[int], list[bytes]]
 
 
 class BTree:
-    """A tree over a pool; `start` is what Frozen.root gave when it was last written, None for an empty tree."""
+    """A tree over a pool; `start` is what Frozen.root gave when it was last written, None for an empty tree.
 
-    __slots__ = ("_frozen", "_levels", "bound", "dirty_bytes", "edition", "edits", "nodes", "pool", "records", "root")
+    With `ends` it is dated: each record that a merge puts ended at the tid of the merge, and its key says so.
+    """
 
-    def __init__(self, pool: Pool, start: TreeRoot | None = None) -> None:
+    __slots__ = (
+        "_frozen", "_levels", "bound", "dirty_bytes", "edition", "edits", "ends", "nodes", "pool", "records", "root",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool, start: TreeRoot | None = None, ends: Ends | None = None) -> None:
         self.pool = pool
+        self.ends = ends
         self.edition = 1
         self.edits = 0  # counts merges, so that iterators notice
         self.dirty_bytes = 0  # about how much of it was changed since it was last frozen
@@ -116,29 +124,6 @@ class BTree:
             if a < b:
                 yield keys[a:b], leaf.tids[a:b], leaf.values[a:b]
 
-    def slices_back(self, lo: bytes = b"", hi: bytes | None = None) -> Iterator[Slice]:
-        """The same from the end: slices in descending order, each itself in ascending order."""
-        end = hi
-        while end is None or end > lo:
-            node, lower = self.root, lo
-            for _ in self._levels:
-                keys = node.keys
-                at = len(keys) if end is None else bisect_left(keys, end)
-                if at:
-                    lower = max(lower, keys[at - 1])
-                node = node.values[at]
-                if node.keys is None:
-                    self.pool.load(node)
-            keys = node.keys
-            a = bisect_left(keys, lower)
-            b = len(keys) if end is None else bisect_left(keys, end, a)
-            found = keys[a:b], node.tids[a:b], node.values[a:b]
-            if end == lower:
-                return
-            end = lower
-            if a < b:
-                yield found
-
     def _leaf_from(self, key: bytes, hi: bytes | None, above: int) -> tuple[Node | None, bytes, bytes | None]:
         """The leaf with `key`, or the next whose bound is above `above`; where to begin in it; where the next begins.
 
@@ -200,6 +185,8 @@ class BTree:
             if child.edition != edition:
                 child = node.values[at] = self.own(child)
             node.tids[at] = bound
+            if node.dues is not None:
+                node.dues[at] = lowered(node.dues[at], bound)
             node = child
         size = len(key) + len(value) + RECORD_OVERHEAD
         if node.size + size > NODE_MAX:
@@ -230,13 +217,33 @@ class BTree:
         self.dirty_bytes += node.size
         if node.address:
             mine.fill(node.keys, node.tids, node.values, node.size)
+            mine.dues = node.dues
             self.pool.leave(node)
             node.drop()
             self.pool.store.free_node(node.address)
         else:
             mine.fill(node.keys.copy(), node.tids.copy(), node.values.copy(), node.size)
+            if node.dues is not None:
+                mine.dues = node.dues.copy()
             node.superseded = True
+        if mine.level and mine.dues is None and self.ends is not None:
+            mine.dues = [UNKNOWN] * len(mine.values)
         return mine
+
+    def own_way(self, way: list[int]) -> list[Node]:
+        """The nodes from the root down by these child indexes, each of the current edition. Raises Damaged."""
+        node = self.root
+        if node.edition != self.edition:
+            node = self.own(node)
+            self.set_root(node)
+        nodes = [node]
+        for at in way:
+            child = node.values[at]
+            if child.edition != self.edition:
+                child = node.values[at] = self.own(child)
+            nodes.append(child)
+            node = child
+        return nodes
 
     def freeze(self) -> Frozen:
         """The tree as it is now, to be written while edits go on. Give up a former one before."""

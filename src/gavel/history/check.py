@@ -9,19 +9,26 @@ from struct import unpack
 from typing import NamedTuple
 
 from gavel.btree.checker import check_tree
+from gavel.btree.overdue import passed_over
 from gavel.btree.tree import BTree
 from gavel.errors import Damaged
 from gavel.history.accounting import stored
-from gavel.history.past import TID_SIZE
+from gavel.history.horizon import Horizon
+from gavel.history.past import TID_SIZE, past_key
 from gavel.history.walk import leaves_of_data
 
 
 def problems(
-    current: BTree, past: BTree, last_tid: Callable[[], int], data: Callable[[], tuple[int, int]], deep: bool
+    current: BTree,
+    past: BTree,
+    last_tid: Callable[[], int],
+    held: Callable[[], Horizon],
+    data: Callable[[], tuple[int, int]],
+    deep: bool,
 ) -> Iterator[str]:
     """All that is wrong; "" between pieces of work, where the trees may be edited.
 
-    `last_tid` and `data` give what the history knows of itself at that moment.
+    `last_tid`, `held` and `data` give what the history knows of itself at that moment.
     """
     sound = True
     for name, tree in (("current", current), ("past", past)):
@@ -33,14 +40,14 @@ def problems(
         return
     try:
         yield from young(current, past, last_tid)
-        yield from _of_the_past(current, past)
+        yield from _of_the_past(current, past, held)
         if sound:
             yield from data_counted(current, past, data)
     except Damaged as damage:
         yield str(damage)
 
 
-def _of_the_past(current: BTree, past: BTree) -> Iterator[str]:
+def _of_the_past(current: BTree, past: BTree, held: Callable[[], Horizon]) -> Iterator[str]:
     live, before = Live(current), None
     for leaf in closed_versions(past):
         if isinstance(leaf, str):
@@ -49,6 +56,7 @@ def _of_the_past(current: BTree, past: BTree) -> Iterator[str]:
         yield from lasted(leaf)
         yield from in_order(leaf, before)
         yield from live_after_past(leaf, live)
+        yield from nothing_is_overlooked(leaf, past, held())
         before = leaf if leaf.keys else before
         yield ""
 
@@ -109,6 +117,16 @@ def in_order(leaf: Closed, before: Closed | None) -> Iterator[str]:
         if key == last_key and began < last_deleted:
             yield f"past: versions of {key.hex()} overlap at 0x{began:016x}"
         last_key, last_deleted = key, ended
+
+
+def nothing_is_overlooked(leaf: Closed, past: BTree, held: Horizon) -> Iterator[str]:
+    """A prune passes over no version that is needless."""
+    if not leaf.deleted or min(leaf.deleted) > held.horizon:
+        return
+    if passed_over(past, past_key(leaf.keys[0], leaf.deleted[0]), held):
+        for key, created, deleted in zip(*leaf, strict=True):
+            if held.needless(created, deleted):
+                yield f"past: a prune passes over {key.hex()}, true from 0x{created:016x} to 0x{deleted:016x}"
 
 
 class Live:

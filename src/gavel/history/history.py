@@ -24,6 +24,7 @@ from itertools import chain
 from gavel.btree.addresses import addresses
 from gavel.btree.edit import Replaced
 from gavel.btree.evacuate import evacuate
+from gavel.btree.overdue import next_due, note, settle
 from gavel.btree.pool import Pool
 from gavel.btree.reach import reach
 from gavel.btree.tree import BTree
@@ -35,11 +36,11 @@ from gavel.history.accounting import count_live, referred, relink, stored, witho
 from gavel.history.changes import changed_since, changes_between
 from gavel.history.check import problems
 from gavel.history.horizon import Horizon, recalled, said
-from gavel.history.prune import needless
+from gavel.history.prune import judged
 from gavel.history.versions import Change, Counts, Step, Version
 from gavel.history.walk import data_in, walk
 from gavel.keys.records import UNVERSIONED
-from gavel.limits import BIG_BLOCK, NODE_CACHE_BYTES, SLICE_NODES
+from gavel.limits import BIG_BLOCK, NODE_CACHE_BYTES, PRUNE_DESCENT, SLICE_NODES
 from gavel.media import layout
 from gavel.media.volume import Volume
 
@@ -69,7 +70,7 @@ class History:
         self._volume = volume
         self._pool = Pool(volume, cache_bytes)
         self._current = BTree(self._pool, start.current)
-        self._past = BTree(self._pool, start.past)
+        self._past = BTree(self._pool, start.past, closed.lowest_end)
         self.last_tid = start.last_tid
         self._unsure: GavelError | None = None
         self.horizon, self.kept = start.horizon, ()
@@ -195,21 +196,49 @@ class History:
                 raise HistoryPruned(at, self.horizon, held.nearest(at))
 
     def prune(self, cursor: bytes, limit: int) -> tuple[bytes | None, int]:
-        """Look at about `limit` closed versions from a cursor on (empty: from the beginning), drop the needless ones.
+        """Drop the needless of `limit` closed versions or a leaf more, from a cursor on (empty: from the beginning).
 
-        Returns where to go on (None at the end; cursors ascend), and how many were dropped. Not logged: it is
-        durable with the next checkpoint. Raises Damaged, DeviceFailed with nothing dropped, also where the record
-        that says what is kept cannot be read.
+        Where there are none, nothing is read. Returns where to go on (None at the end; cursors ascend), and how many
+        were dropped. Not logged: it is durable with the next checkpoint. Raises Damaged, DeviceFailed with nothing
+        dropped, also where the record that says what is kept cannot be read.
         """
         if self._unsure is not None:
             raise self._unsure
-        found = needless(self._past, cursor, limit, Horizon(self.horizon, self.kept))
-        if found.keys:
-            self._rewrite(self._past, found.keys, [0] * len(found.keys), [None] * len(found.keys))
-            for place, size in referred(found.keys, found.values).items():
-                self._volume.drop_live(place, size)
-                self._past_data -= size
-        return found.after, len(found.keys)
+        held, dropped = Horizon(self.horizon, self.kept), 0
+        at: bytes | None = cursor
+        while at is not None and limit > 0:
+            leaf, way, at = next_due(self._past, at, held)
+            limit -= PRUNE_DESCENT
+            if leaf is None:
+                settle(self._past, way, held)
+                continue
+            keys, tids, values = leaf.keys, leaf.tids, leaf.values
+            limit -= len(keys)
+            needless, due = judged(keys, tids, held)
+            gone, said = [keys[index] for index in needless], [values[index] for index in needless]
+            reach(self._past, gone)
+            note(self._past, way, due, held)
+            if gone:
+                self._rewrite(self._past, gone, [0] * len(gone), [None] * len(gone))
+                for place, size in referred(gone, said).items():
+                    self._volume.drop_live(place, size)
+                    self._past_data -= size
+                dropped += len(gone)
+        return at, dropped
+
+    def needless(self, cursor: bytes, limit: int, held: Horizon) -> tuple[list[Version], bytes | None]:
+        """What prune() would drop, were the horizon `held`; nothing is changed. Raises Damaged, DeviceFailed."""
+        found: list[Version] = []
+        at: bytes | None = cursor
+        while at is not None and limit > 0:
+            leaf, _, at = next_due(self._past, at, held)
+            limit -= PRUNE_DESCENT
+            if leaf is not None:
+                limit -= len(leaf.keys)
+                for index in judged(leaf.keys, leaf.tids, held).needless:
+                    key, deleted = closed.split_key(leaf.keys[index])
+                    found.append(Version(key, leaf.tids[index], deleted, leaf.values[index]))
+        return found, at
 
     # -- how it is kept ----------------------------------------------------------------------------------------
 
@@ -379,6 +408,7 @@ class History:
             data = self._live_data, self._past_data
             volume.freeze()
             frozen = self._current.freeze(), self._past.freeze()
+            yield Step.SLICE  # what the log before has said, and is still needed, is said anew now, behind the mark
             written = 0
             for tree in frozen:
                 for _ in tree.save():
@@ -426,5 +456,10 @@ class History:
         Yields "" from time to time, when nothing is wrong: a chance to let others run and apply.
         """
         return problems(
-            self._current, self._past, lambda: self.last_tid, lambda: (self._live_data, self._past_data), deep
+            self._current,
+            self._past,
+            lambda: self.last_tid,
+            lambda: Horizon(self.horizon, self.kept),
+            lambda: (self._live_data, self._past_data),
+            deep,
         )

@@ -13,12 +13,13 @@ The record is the MessagePack array [horizon, kept], kept ascending.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
+from gavel.btree.dues import NEVER, Due
 from gavel.errors import Damaged
 from gavel.history.versions import Version
 from gavel.keys import records
@@ -36,6 +37,23 @@ class Horizon(msgspec.Struct, array_like=True, frozen=True):
             return True
         at = bisect_left(self.kept, tid)
         return at < len(self.kept) and self.kept[at] == tid
+
+    def due(self, due: Due) -> bool:
+        """Whether some version may be needless where this holds; see btree/dues.py."""
+        return due.low <= self.horizon or (due.count > 0 and self._count(due.first, due.last) != due.count)
+
+    def over(self, dues: Iterable[Due]) -> Due:
+        """What holds of subtrees together, none of which is due."""
+        low, first, last = NEVER, NEVER, 0
+        for due in dues:
+            low = min(low, due.low)
+            if due.count:
+                first, last = min(first, due.first), max(last, due.last)
+        return Due(low, first, last, self._count(first, last)) if last else Due(low)
+
+    def _count(self, first: int, last: int) -> int:
+        """How many tids are kept in [first, last]."""
+        return bisect_right(self.kept, last) - bisect_left(self.kept, first)
 
     def needless(self, created: int, deleted: int) -> bool:
         """Whether what was true during [created, deleted) is seen in no state that is kept."""

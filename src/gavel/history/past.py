@@ -4,8 +4,8 @@ In the past tree a version's key is the record's key and eight bytes of its dele
 create_tid. Record keys are prefix-free, so past keys sort like pairs (key, delete_tid), and the version that was
 true at `at` is the first one of its key at or above `at + 1`: one seek, however long the history.
 
-The bound of a subtree is the highest delete_tid in it, or higher: versions enter at the tid that closes them.
-A prune will remove versions by these very keys, in batches, like any other edit.
+The bound of a subtree is the highest delete_tid in it, or higher: versions enter at the tid that closes them. The tree
+is dated (btree/dues.py): its inner elements tell a prune where it may pass.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
+from gavel.btree.dues import NEVER
 from gavel.btree.edit import Replaced
 from gavel.btree.tree import BTree
 
 TID_SIZE: Final = 8
 
 Closed = tuple[bytes, int, int, bytes]  # key, create_tid, delete_tid, value
+
+_NEVER: Final = NEVER.to_bytes(TID_SIZE, "big")
 
 
 def past_key(key: bytes, delete_tid: int) -> bytes:
@@ -30,6 +33,13 @@ def past_key(key: bytes, delete_tid: int) -> bytes:
 def split_key(past: bytes) -> tuple[bytes, int]:
     """The record key and the delete_tid of a past key."""
     return past[:-TID_SIZE], int.from_bytes(past[-TID_SIZE:], "big")
+
+
+def lowest_end(pasts: list[bytes], low: int) -> int:
+    """The lowest delete_tid, at or above a tid, of these past keys; NEVER where there is none."""
+    bound = low.to_bytes(TID_SIZE, "big")
+    ends = [past[-TID_SIZE:] for past in pasts]
+    return int.from_bytes(min((end for end in ends if end >= bound), default=_NEVER), "big")
 
 
 def past_range(key: bytes) -> tuple[bytes, bytes]:

@@ -1,45 +1,47 @@
 """Which closed versions nobody can see any more.
 
-Looked for leaf by leaf, all over the past: which leaves hold none is not known from above. That costs about 0.5 µs for
-a version that stays, and reading the past once.
+Only leaves are read that are due: in which something ended since the last prune that the horizon has passed by now, or
+something is held by states of which one is no longer kept. Judging a version costs some 0.2 to 0.5 µs.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from gavel.btree.sweep import sweep
-from gavel.btree.tree import BTree
+from gavel.btree.dues import NEVER, Due
 from gavel.history.horizon import Horizon
 from gavel.history.past import TID_SIZE
 
 
-class Needless(NamedTuple):
-    """Past keys and values of versions to drop, and where to look on; None at the end."""
+class Judged(NamedTuple):
+    """Which versions of a leaf are needless, by index, and when it is to be looked at again once they are gone."""
 
-    keys: list[bytes]
-    values: list[bytes]
-    after: bytes | None
+    needless: list[int]
+    due: Due
 
 
-def needless(past: BTree, start: bytes, limit: int, held: Horizon) -> Needless:
-    """Among about `limit` versions from a past key on those that ended at or below the horizon, and in no kept state.
+def judged(keys: Sequence[bytes], tids: Sequence[int], held: Horizon) -> Judged:
+    """Look at the closed versions of a leaf.
 
-    What cannot be read is passed over.
+    Of the kept tids that hold versions only as many are named as suffice: where these still are kept, so are those.
     """
-    found = Needless([], [], None)
-    horizon = held.horizon.to_bytes(TID_SIZE, "big")
-    seen = 0
-    for keys, tids, values in sweep(past, start):
-        if seen >= limit:
-            return found._replace(after=keys[0])
-        for index in range(min(len(keys), limit - seen)):
-            key = keys[index]
-            ended = key[-TID_SIZE:]
-            if ended <= horizon and held.needless(tids[index], int.from_bytes(ended, "big")):
-                found.keys.append(key)
-                found.values.append(values[index])
-        seen += len(keys)
-        if seen > limit:
-            return found._replace(after=keys[limit - seen])
-    return found
+    kept, horizon = held.kept, held.horizon.to_bytes(TID_SIZE, "big")
+    needless: list[int] = []
+    low, first, last = b"\xff" * TID_SIZE, NEVER, 0
+    for index, key in enumerate(keys):
+        ended = key[-TID_SIZE:]
+        if ended > horizon:
+            if ended < low:
+                low = ended
+            continue
+        deleted = int.from_bytes(ended, "big")
+        at = bisect_left(kept, tids[index])
+        if at == len(kept) or kept[at] >= deleted:
+            needless.append(index)
+        else:
+            first = min(first, kept[bisect_left(kept, deleted, at) - 1])
+            last = max(last, kept[at])
+    found = Due(int.from_bytes(low, "big"))
+    return Judged(needless, held.over([found, Due(NEVER, first, max(first, last), 1)]) if last else found)

@@ -18,7 +18,9 @@ from crc32c import crc32c
 
 from gavel.limits import BIG_BLOCK, FRAME_MAX
 
-VERSION: Final = 2  # 1 had neither locks nor members, and no ABSENT; it is read, and becomes 2 when opened for writing
+# 1 had neither locks nor members, and no ABSENT; 2 had no dues in its nodes. Both are read, and become this one when
+# they are opened for writing.
+VERSION: Final = 3
 
 # Big-block kinds. Big-block 0 holds the headers, that of a further member its label; ABSENT: its member is gone.
 FREE, LOG, TREE, MAP, HEADER, ABSENT = 0, 1, 2, 3, 4, 5

@@ -129,7 +129,7 @@ class Volume(Allocation):
         entered = self._header.log_offset // BIG_BLOCK
         for frame in reader.frames():
             if frame.kind <= layout.KIND_MAX:
-                self.clean = False
+                self.clean &= frame.sequence <= self._header.synced
                 yield frame.kind, frame.sequence, self._opened(frame)
             elif frame.kind == MARK:
                 lives = MARK_BODY.unpack(frame.body)[0]
@@ -164,19 +164,27 @@ class Volume(Allocation):
         self._device.sync()  # what was read may have been in a cache only; nothing may be reused on its word
         self._retire_dead()
         former = self._header.version < layout.VERSION
-        if former:  # before anything is written that the former release would not understand
-            self._header = self._header._replace(generation=self._header.generation + 1, version=layout.VERSION)
-            write_header(self._device, self._header)
-        else:
+        if not former:
             mend_header(self._device, self._header)
         self._lives += 1
         log.append(MARK, MARK_BODY.pack(self._lives), 0)
         log.write_out()
         self._device.sync()
         log.durable = self._settled = log.written  # what was replayed is applied, what was staged before never will be
-        log.checkpointed(self._header.generation)
         if self._cipher is not None:
             self._cipher.begin(self._lives, self._seed)  # only now: this life is durable, nobody seals under it again
+        if former:
+            self._take_over()
+        log.checkpointed(self._header.generation)
+
+    def _take_over(self) -> None:
+        """Have the header say this version, before anything is written that a former release would not understand."""
+        header = self._header._replace(generation=self._header.generation + 1, version=layout.VERSION)
+        if self._cipher is not None and header.roots:  # their seal is one for this very generation
+            header = header._replace(roots=self._cipher.seal(HEADER_MAGIC, 0, header.generation, self.roots))
+        write_header(self._device, header)
+        self._device.sync()
+        self._header = header
 
     def _opened(self, frame: Frame) -> bytes:
         if self._cipher is None:
@@ -368,6 +376,7 @@ class Volume(Allocation):
         assert image is not None and image.header is None, "finish() follows freeze()"
         self._writable()
         self.flush()
+        written = self._log.written  # which the sync before publish() makes durable
         self._nodes.settle_sector()
         tree = self._nodes.block
         if tree and image.map.kinds[tree] == TREE:
@@ -388,7 +397,7 @@ class Volume(Allocation):
             log_offset=image.log_offset, log_sequence=image.log_sequence, log_sum=image.log_sum,
             root_sum=placed.sum, root_offset=placed.offset, root_length=placed.length,
             tree_block=tree if tree and image.map.kinds[tree] == TREE else 0, map_block=placed.block,
-            lives=self._lives, synced=max(self._log.durable, image.log_sequence), roots=sealed,
+            lives=self._lives, synced=written, roots=sealed,
             big_blocks=len(image.map), lock=self._lock, members=image.members, version=layout.VERSION,
         )  # fmt: skip
         image.roots = roots

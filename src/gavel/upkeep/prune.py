@@ -3,7 +3,8 @@
 Invariants:
 - the horizon is committed before anything is dropped, so no reader ever meets a state of which a part is gone: it is
   kept, or HistoryPruned;
-- a version goes only when it ended at or below the horizon and was not true at any kept tid;
+- a version goes only when it ended at or below the horizon and was not true at any kept tid; where no such version can
+  be, nothing is read (btree/dues.py);
 - dropped is what a checkpoint has written; a crash before that brings back versions that nobody can ask for, and the
   next run drops them again.
 """
@@ -21,7 +22,7 @@ from gavel.keys import records
 from gavel.limits import JOB_DIRTY_MAX, JOB_RECORDS
 from gavel.transaction.transaction import Transaction
 from gavel.upkeep.job import Ask, Cursor, Progress, Steps, Write
-from gavel.upkeep.walk import stored_bytes, versions
+from gavel.upkeep.walk import stored_bytes
 
 Moved = tuple[Horizon, Horizon]
 Move = Callable[[Transaction], Moved]
@@ -90,18 +91,14 @@ def estimate(history: History, keep: tuple[int, Policy] | None = None, everythin
         return moved
 
     before, after = yield Write(planned)
-    count = size = seen = 0
+    count = size = 0
     total = history.counts().past_records
     at: bytes | None = b"" if after.horizon else None
     while at is not None:
-        found, at = versions(history, at, closed_only=True)
-        for version in found:
-            assert version.delete_tid is not None
-            if after.needless(version.create_tid, version.delete_tid):
-                count += 1
-                size += stored_bytes(version)
-        seen += len(found)
-        yield Progress(min(seen, total), total, "versions")
+        found, at = history.needless(at, JOB_RECORDS, after)
+        count += len(found)
+        size += sum(map(stored_bytes, found))
+        yield Progress(total if at is None else _share(history, at, total), total, "versions")
     return Pruned(before.horizon, after.horizon, len(after.kept), count, size)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from unittest.mock import patch
 
 import msgspec
 import pytest
 
+from gavel.btree.checker import walk
+from gavel.btree.dues import Due
 from gavel.btree.pool import Pool
 from gavel.errors import Damaged
 from gavel.history import roots
 from gavel.history.history import History
+from gavel.history.horizon import Horizon
 from gavel.history.versions import Version
 from gavel.keys import records
 from gavel.limits import BIG_BLOCK
@@ -95,17 +99,123 @@ def test_a_wrong_count_is_a_problem() -> None:
 # -- prune -----------------------------------------------------------------------------------------------------
 
 
-def test_a_prune_looks_at_so_many_versions_and_goes_on() -> None:
-    history = grown().history
-    history.set_horizon(T + 3, [T + 1])
-    dropped, calls, cursor = 0, 0, b""
+def pruned(history: History, limit: int = 10) -> tuple[int, int]:
+    """Prune all of it; how many versions were dropped, in how many steps."""
+    dropped, calls = 0, 0
+    cursor: bytes | None = b""
     while cursor is not None:
-        after, count = history.prune(cursor, 10)
-        assert count <= 10 and (after is None or after > cursor)
-        cursor, dropped, calls = after, dropped + count, calls + 1  # type: ignore[assignment]
-    assert dropped == 2 * (len(DATA) + len(NODES)), "of five, those of T and T + 2"
-    assert calls >= 4 * (len(DATA) + len(NODES)) // 10
-    check_counts(history)
+        after, count = history.prune(cursor, limit)
+        assert after is None or after > cursor
+        cursor, dropped, calls = after, dropped + count, calls + 1
+    return dropped, calls
+
+
+def test_a_prune_looks_at_a_leaf_and_goes_on() -> None:
+    with small_nodes():
+        history = grown().history
+        history.set_horizon(T + 3, [T + 1])
+        leaves = sum(1 for _ in history._past.slices())
+        dropped, calls = pruned(history)
+        assert dropped == 2 * (len(DATA) + len(NODES)), "of five, those of T and T + 2"
+        assert leaves >= calls > leaves // 2 > 50, "small leaves are joined meanwhile"
+        check_counts(history)
+        assert [problem for problem in history.check(True) if problem] == []
+
+
+def read_by(work: Callable[[], object]) -> int:
+    """How many nodes are read meanwhile."""
+    with patch.object(Pool, "load", autospec=True, side_effect=Pool.load) as load:
+        work()
+    return int(load.call_count)
+
+
+def test_a_prune_reads_nothing_where_nothing_ended_and_nothing_is_kept_no_longer() -> None:
+    with small_nodes():
+        system = grown()
+        system.history.set_horizon(T + 3, [T, T + 1])
+        assert pruned(system.history)[0] == len(DATA) + len(NODES)
+        checkpoint(system)
+        history = History(system.volume)  # type: ignore[arg-type]
+        history.set_horizon(T + 3, [T, T + 1])
+        assert read_by(lambda: pruned(history)) == 0
+        system.apply(T + 9, [NODES[7]], [b"ended"])
+        assert read_by(lambda: pruned(history)) == 0
+        history = system.history
+        history.set_horizon(T + 9, [T, T + 1, T + 5])
+        assert pruned(history)[0] == len(DATA) + len(NODES)
+        assert pruned(history)[0] == 0, "what was joined is looked at once more"
+        checkpoint(system)
+        history = History(system.volume)  # type: ignore[arg-type]
+        history.set_horizon(T + 9, [T, T + 1, T + 5])
+        assert read_by(lambda: pruned(history)) == 0
+        history.set_horizon(T + 9, [T, T + 5])
+        assert pruned(history)[0] == len(DATA) + len(NODES)
+        assert [problem for problem in history.check(True) if problem] == []
+
+
+def test_a_prune_reads_only_where_something_ended_since() -> None:
+    with small_nodes():
+        system = grown()
+        system.history.set_horizon(T + 4, [T + 1])
+        pruned(system.history)
+        system.apply(T + 9, [NODES[7]], [b"ended"])
+        system.apply(T + 10, [NODES[7]], [b"again"])
+        checkpoint(system)
+        history = History(system.volume)  # type: ignore[arg-type]
+        history.set_horizon(T + 11, [T + 1])
+        height = history._past.root.level
+        found = [0]
+        assert read_by(lambda: found.append(pruned(history)[0])) <= 2 * height
+        assert found[-1] == 2, "that of T + 9, and the one before"
+        assert history._past.nodes > 10 * height
+
+
+def test_nodes_that_say_nothing_are_looked_at_once() -> None:
+    """A volume of format 2 is taken over: its inner nodes have no dues."""
+    with small_nodes():
+        system = grown()
+        with patch.object(system.history._past, "ends", None):
+            for placed in walk(system.history._past):
+                placed.node.dues = None  # type: ignore[assignment]
+            checkpoint(system)
+        assert all(node[:1] == b"\x94" for node in system.volume.nodes.values())
+        history = system.history = History(system.volume)  # type: ignore[arg-type]
+        assert [problem for problem in history.check(True) if problem] == []
+        history.set_horizon(T + 3, [])
+        assert pruned(history)[0] == 3 * (len(DATA) + len(NODES))
+        checkpoint(system)
+        history = History(system.volume)  # type: ignore[arg-type]
+        history.set_horizon(T + 3, [])
+        assert read_by(lambda: pruned(history)) == 0
+
+
+def test_a_version_that_a_prune_would_pass_over_is_a_problem() -> None:
+    with small_nodes():
+        history = grown().history
+        history.set_horizon(T + 3, [])
+        root = history._past.root
+        root.dues[1] = Due(T + 4)
+        found = [problem for problem in history.check(True) if problem]
+        assert found and all("a prune passes over" in problem for problem in found)
+        root.dues[1] = Due(T + 3)
+        assert not any(history.check(True))
+        root.dues.pop()
+        assert any("dues differ in number" in problem for problem in history.check(True))
+
+
+def test_what_a_prune_would_drop_is_what_it_drops() -> None:
+    with small_nodes():
+        history = grown().history
+        held = Horizon(T + 3, (T + 1,))
+        found: list[Version] = []
+        cursor: bytes | None = b""
+        while cursor is not None:
+            some, cursor = history.needless(cursor, 20, held)
+            found += some
+        before = walked(history, closed_only=True)
+        history.set_horizon(*msgspec.structs.astuple(held))
+        pruned(history)
+        assert sorted(found) == sorted(frozenset(before) - frozenset(walked(history, closed_only=True))) != []
 
 
 def test_what_was_pruned_still_does_not_look_changed() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from gavel.errors import HistoryPruned
@@ -11,6 +13,7 @@ from gavel.upkeep import prune as pruning
 from gavel.upkeep.job import Cursor, Steps, Write
 from gavel.upkeep.prune import Pruned, estimate, prune
 from tests.crash.simulated import System, opened, state
+from tests.unit.btree.memory_store import small_nodes
 from tests.unit.upkeep.systems import get, problems, put, remove, run, volume
 
 ALL = (ROOT_OBJECT, retention.parse("all:2s"))
@@ -101,7 +104,14 @@ def test_an_estimate_says_what_a_prune_does_and_changes_nothing() -> None:
     assert live - engine.volume.space().data == expected.bytes
 
 
-def test_a_prune_goes_on_from_its_cursor_after_a_restart() -> None:
+@pytest.fixture
+def many_leaves() -> Iterator[None]:
+    """A step looks at a leaf, so that it takes several."""
+    with small_nodes():
+        yield
+
+
+def test_a_prune_goes_on_from_its_cursor_after_a_restart(many_leaves: None) -> None:
     system, _ = aged()
     engine = system.engine
     cursor = Cursor()
