@@ -60,6 +60,10 @@ class Memory:
         """See media.device."""
         return self._bytes[offset : offset + length]
 
+    def at_hand(self, offset: int, length: int) -> bool:
+        """See media.device.Cached."""
+        return True
+
     def write(self, offset: int, parts: Sequence[Buffer]) -> None:
         """See media.device."""
         joined = b"".join(parts)

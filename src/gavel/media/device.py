@@ -41,3 +41,11 @@ class Sparse(Protocol):
 
     def trim(self, offset: int, length: int) -> None:
         """The contents of this range do not matter any more; it is zeros or what it was. Never raises: it is a hint."""
+
+
+@runtime_checkable
+class Cached(Protocol):
+    """A device that knows what the host has of it in memory."""
+
+    def at_hand(self, offset: int, length: int) -> bool:
+        """Whether reading this would not have to wait; False where that cannot be told."""

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from gavel.errors import DeviceFailed
 from gavel.limits import BIG_BLOCK
-from gavel.media.device import Buffer, Device, Sparse
+from gavel.media.device import Buffer, Cached, Device, Sparse
 
 
 @runtime_checkable
@@ -87,6 +87,14 @@ class SpanDevice:
         device, inner = self._locate("trim", offset, length)
         if isinstance(device, Sparse):
             device.trim(inner, length)
+
+    def at_hand(self, offset: int, length: int) -> bool:
+        """See media.device.Cached; False where the member cannot tell."""
+        try:
+            device, inner = self._locate("read", offset, length)
+        except DeviceFailed:
+            return False
+        return isinstance(device, Cached) and device.at_hand(inner, length)
 
     def _end(self, index: int) -> int:
         end = self._bases[index] + self._members[index].size()

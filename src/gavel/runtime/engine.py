@@ -249,6 +249,10 @@ class Engine:
         """Call back after so many seconds, on the engine's loop or holding its turn; not once it is closed."""
         self._shell.later(seconds, callback)
 
+    def fetch(self, ranges: list[tuple[int, int]], done: Callable[[], None]) -> None:
+        """Have the host read these (offset, length) of the volume into its memory, as far as it can; then call back."""
+        self._shell.fetch(ranges, done)
+
     def abandon(self) -> None:
         """Stop without flushing: what a crash would do. The device is the caller's to close."""
         self._shell.close()

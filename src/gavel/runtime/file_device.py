@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gavel.errors import BadRequest, DeviceFailed, DeviceFull, VolumeBusy
-from gavel.limits import BIG_BLOCK
+from gavel.limits import BIG_BLOCK, FRAME_MAX
 from gavel.media.device import Buffer
 from gavel.runtime.punch import Puncher
 
@@ -71,6 +71,7 @@ class FileDevice:
                 raise BadRequest(f"{self.path} cannot be {create_size} bytes large: {error.strerror}") from error
         self._size = os.lseek(self._fd, 0, os.SEEK_END)
         self._allocated: set[int] = set()
+        self._scratch = bytearray(FRAME_MAX)
         self._puncher = Puncher(self._fd)
         self._allocates = not self._block_device and not read_only
 
@@ -107,6 +108,15 @@ class FileDevice:
         except OSError as error:
             raise DeviceFailed("read", offset, error.strerror or str(error)) from error
         return data
+
+    def at_hand(self, offset: int, length: int) -> bool:
+        """See media.device.Cached."""
+        if length > len(self._scratch):
+            return False
+        try:
+            return os.preadv(self._fd, [memoryview(self._scratch)[:length]], offset, os.RWF_NOWAIT) == length
+        except OSError:
+            return False
 
     def write(self, offset: int, parts: Sequence[Buffer]) -> None:
         """See media.device."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gavel.errors import BadRequest, GavelError
 from gavel.limits import FLUSH_SECONDS, JOB_FLUSH_RECORDS
-from gavel.upkeep.job import Ask, Progress, Steps, Write
+from gavel.upkeep.job import Ask, Fetch, Progress, Steps, Write
 
 if TYPE_CHECKING:
     from gavel.runtime.engine import Engine
@@ -75,7 +75,7 @@ class Job(Generic[T]):
         self._rate = rate
         self._budget_ns = None if seconds is None else int(seconds * 1e9)
         self._answer: Any = None
-        self._asked: Ask | None = None
+        self._asked: Ask | Fetch | None = None
         self._patient_ns = 0  # until when it waits for others to flush what is theirs
         self._trouble: BaseException | None = None
         self._result: T | None = None
@@ -88,8 +88,9 @@ class Job(Generic[T]):
         return self.state in _OVER
 
     @property
-    def _in_checkpoint(self) -> bool:
-        return self._asked is Ask.CHECKPOINT
+    def _called_back(self) -> bool:
+        """Whether it waits for something that will call back."""
+        return self._asked is Ask.CHECKPOINT or isinstance(self._asked, Fetch)
 
     def result(self) -> T:
         """What it came to, once it is over; raises what it ended with, BadRequest if it was stopped."""
@@ -211,7 +212,7 @@ class Jobs:
             if self.current.state is State.WAITING:
                 self.current.state = State.RUNNING
         job = self.current
-        if job is None or job.state is not State.RUNNING or job._in_checkpoint:
+        if job is None or job.state is not State.RUNNING or job._called_back:
             return
         begin = self._engine.clock()
         if self._wanted() and 0 <= begin - self._ended_ns < PUT_OFF_NS:
@@ -226,7 +227,7 @@ class Jobs:
             job.spent_ns += max(0, self._ended_ns - begin)
         if not job.over:
             self._engine.volume.promise(self._engine.history.dirty_bytes)
-            if not job._in_checkpoint:
+            if not job._called_back:
                 self._arm(self._pause(job))
 
     def _wanted(self) -> bool:
@@ -272,7 +273,7 @@ class Jobs:
             match step:
                 case Progress():
                     job.progress = step
-                case Ask():
+                case Ask() | Fetch():
                     job._asked = step
                 case Write(operation):
                     self._write(job, operation)
@@ -288,6 +289,9 @@ class Jobs:
     def _answered(self, job: Job[Any]) -> bool:
         """Try to give the job what it asks for; whether it can go on at once."""
         engine = self._engine
+        if isinstance(job._asked, Fetch):
+            engine.fetch(job._asked.ranges, lambda: self._fetched(job))
+            return False
         little = engine.cache.backlog <= JOB_FLUSH_RECORDS
         if job._asked is Ask.CHECKPOINT:
             engine.request_checkpoint(lambda result: self._checkpointed(job, result), flush=little)
@@ -314,6 +318,10 @@ class Jobs:
         """Something was committed: others have flushed what was theirs, if it is that for which the job waits."""
         if self.current is not None and self.current._patient_ns:
             self._arm(0)
+
+    def _fetched(self, job: Job[Any]) -> None:
+        job._asked = None
+        self._arm(BUSY_SECONDS if self._others else 0)
 
     def _checkpointed(self, job: Job[Any], result: int | GavelError) -> None:
         if isinstance(result, GavelError):

@@ -1,24 +1,26 @@
 """Two shells that carry out a core's effects: on an event loop, and on a thread for programs without one.
 
-A shell offers two things: to sync the device without holding up the cores, and to call back later. Both call back
-while nobody else works on the cores: on the loop's thread, or holding the engine's turn.
+A shell offers three things: to sync the device without holding up the cores, to have the host read from it, and to
+call back later. All call back while nobody else works on the cores: on the loop's thread, or holding the engine's turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from gavel.errors import DeviceFailed
-from gavel.media.device import Device
+from gavel.media.device import Cached, Device
 from gavel.runtime.turn import Turn
 
 Done = Callable[[DeviceFailed | None], None]
+Ranges = Sequence[tuple[int, int]]
 
 _WAY_SECONDS = 0.00005  # enough for a thread that waits for the turn to wake up and take it
 
@@ -28,6 +30,9 @@ class Shell(Protocol):
 
     def sync(self, done: Done) -> None:
         """Sync the device beginning now or later; then call back with None or what went wrong."""
+
+    def fetch(self, ranges: Ranges, done: Callable[[], None]) -> None:
+        """Have the host read these (offset, length) of the device, as far as it can, so that it need not wait later."""
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back after so many seconds; never from within this call."""
@@ -44,13 +49,25 @@ def _sync(device: Device) -> DeviceFailed | None:
     return None
 
 
+def _far(device: Device, ranges: Ranges) -> list[tuple[int, int]]:
+    """Those that the host does not have in memory: only they are worth another thread's time."""
+    return [one for one in ranges if not (isinstance(device, Cached) and device.at_hand(*one))]
+
+
+def _fetch(device: Device, ranges: Ranges) -> None:
+    for offset, length in ranges:
+        with contextlib.suppress(DeviceFailed):
+            device.read(offset, length)
+
+
 class LoopShell:
-    """Effects carried out on an asyncio loop; the device is synced in a thread of its own."""
+    """Effects carried out on an asyncio loop; the device is synced in one thread, and read ahead in another."""
 
     def __init__(self, device: Device, loop: asyncio.AbstractEventLoop) -> None:
         self._device = device
         self._loop = loop
         self._syncer = ThreadPoolExecutor(1, "gavel-sync")
+        self._fetcher = ThreadPoolExecutor(1, "gavel-fetch")
         self._open = True
 
     def sync(self, done: Done) -> None:
@@ -61,6 +78,19 @@ class LoopShell:
             self._loop.call_soon_threadsafe(done, result)
 
         self._syncer.submit(work)
+
+    def fetch(self, ranges: Ranges, done: Callable[[], None]) -> None:
+        """See Shell.fetch."""
+
+        def work() -> None:
+            _fetch(self._device, far)
+            self._loop.call_soon_threadsafe(self._call, done)
+
+        far = _far(self._device, ranges)
+        if far:
+            self._fetcher.submit(work)
+        else:
+            self.later(0, done)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """See Shell.later."""
@@ -77,6 +107,7 @@ class LoopShell:
         """See Shell.close."""
         self._open = False
         self._syncer.shutdown(wait=True)
+        self._fetcher.shutdown(wait=True)
 
 
 class ThreadShell:
@@ -90,6 +121,7 @@ class ThreadShell:
         self._syncs: list[Done] = []
         self._number = 0
         self._open = True
+        self._fetcher = ThreadPoolExecutor(1, "gavel-fetch")
         self._thread = threading.Thread(target=self._run, name="gavel-keeper", daemon=True)
         self._thread.start()
 
@@ -98,6 +130,19 @@ class ThreadShell:
         with self._wake:
             self._syncs.append(done)
             self._wake.notify()
+
+    def fetch(self, ranges: Ranges, done: Callable[[], None]) -> None:
+        """See Shell.fetch."""
+
+        def work() -> None:
+            _fetch(self._device, far)
+            self.later(0, done)
+
+        far = _far(self._device, ranges)
+        if far:
+            self._fetcher.submit(work)
+        else:
+            self.later(0, done)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """See Shell.later."""
@@ -111,6 +156,7 @@ class ThreadShell:
         with self._wake:
             self._open = False
             self._wake.notify()
+        self._fetcher.shutdown(wait=True)
         self._thread.join()
 
     def _run(self) -> None:

@@ -17,11 +17,11 @@ from typing import NamedTuple
 from gavel.errors import Damaged, DeviceFailed
 from gavel.history.history import History
 from gavel.history.versions import Version
-from gavel.limits import DEDUP_SUMS, JOB_DIRTY_MAX
+from gavel.limits import DEDUP_SUMS, FRAME_MAX, JOB_DIRTY_MAX
 from gavel.media import extents
 from gavel.media.extents import Extent
 from gavel.media.volume import Volume
-from gavel.upkeep.job import Ask, Progress, Steps
+from gavel.upkeep.job import Ask, Fetch, Progress, Steps
 from gavel.upkeep.scrub import verify
 from gavel.upkeep.walk import versions
 
@@ -72,6 +72,8 @@ def dedup(history: History, volume: Volume, simulate: bool = False, table: int =
                     continue
                 if not _note(seen, version, extent, work) or simulate:
                     continue
+                first = _extent(seen.stays[extent.sum])
+                yield Fetch([(one.place, one.stored) for one in (first, extent) if one.stored <= FRAME_MAX])
                 yield Ask.QUIET
                 _share(history, volume, seen, version, extent, work)
                 if history.dirty_bytes > JOB_DIRTY_MAX:

@@ -9,6 +9,7 @@ What a job must keep to:
 - what it changes in how records are kept (prune, reblock, dedup) is not in the log: it is durable after a checkpoint
   and as if never begun before that. What it changes in what the filesystem says is an ordinary transaction (Write);
 - it asks for a CHECKPOINT before more than limits.JOB_DIRTY_MAX bytes of nodes wait in memory because of it;
+- it says what it is about to read from the medium (Fetch), so that nobody waits for the disk because of it;
 - it asks for QUIET before it changes where file data lies: right after that nobody holds a record that is not
   committed and refers to the old place.
 
@@ -49,7 +50,16 @@ class Write(NamedTuple):
     operation: Callable[[Transaction], Any]
 
 
-Step = Progress | Ask | Write
+class Fetch(NamedTuple):
+    """The next steps read these bytes, as (offset, length): resumed when the host has them in memory.
+
+    Or cannot get them; reading them will tell. At most limits.JOB_FETCH_BYTES, or one range.
+    """
+
+    ranges: list[tuple[int, int]]
+
+
+Step = Progress | Ask | Write | Fetch
 Steps = Generator[Step, Any, T]
 
 

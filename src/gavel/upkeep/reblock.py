@@ -27,7 +27,7 @@ from gavel.media.room import Victim
 from gavel.media.volume import Volume
 from gavel.upkeep.job import Ask, Progress, Steps
 from gavel.upkeep.scrub import verify
-from gavel.upkeep.walk import versions
+from gavel.upkeep.walk import portions, versions
 
 _MOVED_MAX = REPLAY_BYTES_MAX // 2  # bytes copied between two checkpoints, so that recovery stays short
 
@@ -117,24 +117,35 @@ def _empty_log(history: History, volume: Volume, blocks: set[int], work: _Work) 
     cursor: bytes | None = b"" if blocks else None
     while cursor is not None and not work.full:
         found, cursor = versions(history, cursor, data_only=True)
-        for version in found:
-            place = extents.reference(version.value)
-            block = 0 if place is None else place[0] // BIG_BLOCK
-            if block not in uses or volume.use_of(block) != uses[block]:
-                continue
-            try:
+        for portion, fetch in portions([version for version in found if _lies_in(version, volume, uses)]):
+            yield fetch
+            for version in portion:
                 yield Ask.QUIET
-                _move(history, volume, version, copies, work)
-            except (VolumeFull, DeviceFull):
-                work.full = True
-                break
-            except (Damaged, DeviceFailed):
-                work.damaged += 1
-            if work.since > _MOVED_MAX or history.dirty_bytes > JOB_DIRTY_MAX:
-                yield Ask.CHECKPOINT
-                work.since = 0
-            yield work.progress()
+                if work.full or not _lies_in(version, volume, uses):
+                    continue
+                _move_or_note(history, volume, version, copies, work)
+                if work.since > _MOVED_MAX or history.dirty_bytes > JOB_DIRTY_MAX:
+                    yield Ask.CHECKPOINT
+                    work.since = 0
+                yield work.progress()
         yield work.progress()
+
+
+def _lies_in(version: Version, volume: Volume, uses: dict[int, int]) -> bool:
+    """Whether a version refers to one of these big-blocks, which has not been used anew meanwhile."""
+    place = extents.reference(version.value)
+    block = 0 if place is None else place[0] // BIG_BLOCK
+    return block in uses and volume.use_of(block) == uses[block]
+
+
+def _move_or_note(history: History, volume: Volume, version: Version, copies: dict[int, int], work: _Work) -> None:
+    """Move one version, and take note of it when there is no room, or when it cannot be read."""
+    try:
+        _move(history, volume, version, copies, work)
+    except (VolumeFull, DeviceFull):
+        work.full = True
+    except (Damaged, DeviceFailed):
+        work.damaged += 1
 
 
 def _move(history: History, volume: Volume, version: Version, copies: dict[int, int], work: _Work) -> None:

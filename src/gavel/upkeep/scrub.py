@@ -9,6 +9,7 @@ The cursor is one byte for the phase, `n` for nodes and `d` for data, and the pl
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, NamedTuple
 
 from gavel.errors import Damaged, DeviceFailed, HistoryPruned
@@ -17,18 +18,20 @@ from gavel.history.history import History
 from gavel.history.versions import Version
 from gavel.keys import records
 from gavel.keys import tid as tids
+from gavel.limits import JOB_RECORDS
 from gavel.media import extents, layout
 from gavel.media.extents import Extent
 from gavel.media.volume import Volume
 from gavel.transaction.transaction import Transaction
-from gavel.upkeep.job import Cursor, Progress, Steps
-from gavel.upkeep.walk import versions
+from gavel.upkeep.job import Cursor, Fetch, Progress, Steps
+from gavel.upkeep.walk import portions
 
 Look = Callable[[int], Transaction]
 
 DAMAGES_MAX: Final = 1000  # told one by one; more are counted
 _NODES, _DATA = b"n", b"d"
 _NODES_A_STEP: Final = 8  # some 100 KiB, as much as one extent
+_NODES_AHEAD: Final = 8 * _NODES_A_STEP  # fetched together
 
 
 class Damage(NamedTuple):
@@ -92,37 +95,52 @@ def scrub(history: History, volume: Volume, look: Look, cursor: Cursor | None = 
 def _nodes(history: History, volume: Volume, place: Cursor, tally: _Tally) -> Steps[None]:
     at: bytes | None = place.value[1:]
     while at is not None:
-        addresses, at = history.node_addresses(at, _NODES_A_STEP)
+        addresses, at = history.node_addresses(at, _NODES_AHEAD)
+        yield Fetch([layout.node_extent(address) for address in addresses])
+        for first in range(0, len(addresses), _NODES_A_STEP):
+            for address in addresses[first : first + _NODES_A_STEP]:
+                _verify_node(volume, address, tally)
+            yield tally.progress()
         place.value = _NODES + (at or b"")
-        for address in addresses:
-            offset, size = layout.node_extent(address)
-            try:
-                volume.load_node(address)
-            except (Damaged, DeviceFailed) as damage:
-                tally.add(Damage(0, "the trees", offset, offset + size, 0, None, str(damage)))
-            tally.nodes += 1
-            tally.bytes += size
-        yield tally.progress()
+
+
+def _verify_node(volume: Volume, address: int, tally: _Tally) -> None:
+    offset, size = layout.node_extent(address)
+    try:
+        volume.load_node(address)
+    except (Damaged, DeviceFailed) as damage:
+        tally.add(Damage(0, "the trees", offset, offset + size, 0, None, str(damage)))
+    tally.nodes += 1
+    tally.bytes += size
 
 
 def _data(history: History, volume: Volume, look: Look, place: Cursor, tally: _Tally) -> Steps[None]:
-    at: bytes | None = place.value[1:]
-    last = -1
-    while at is not None:
-        found, at = versions(history, at, data_only=True, count=1)
-        place.value = _DATA + (at or b"")
-        for version in found:
-            try:
-                extent = extents.decode(version.value).extent
-                if extent is None or extent.place == last:
-                    continue
-                last = extent.place
-                tally.extents += 1
-                tally.bytes += extent.stored
-                verify(volume, extent)
-            except (Damaged, DeviceFailed) as damage:
-                tally.add(_damage(version, look, str(damage)))
-        yield tally.progress()
+    more, last = True, -1
+    while more:
+        found = list(islice(history.walk(place.value[1:], data_only=True), JOB_RECORDS))
+        more = len(found) == JOB_RECORDS
+        cursors = iter([after for _, after in found])
+        for portion, fetch in portions([version for version, _ in found]):
+            yield fetch
+            for version in portion:
+                last = _verify_data(volume, version, last, look, tally)
+                place.value = _DATA + next(cursors)
+                yield tally.progress()
+
+
+def _verify_data(volume: Volume, version: Version, last: int, look: Look, tally: _Tally) -> int:
+    """Verify the extent that a version refers to, unless it was the `last` one; its place."""
+    try:
+        extent = extents.decode(version.value).extent
+        if extent is None or extent.place == last:
+            return last
+        last = extent.place
+        tally.extents += 1
+        tally.bytes += extent.stored
+        verify(volume, extent)
+    except (Damaged, DeviceFailed) as damage:
+        tally.add(_damage(version, look, str(damage)))
+    return last
 
 
 def verify(volume: Volume, extent: Extent) -> bytes | memoryview:

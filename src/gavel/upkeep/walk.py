@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from gavel.history.history import History
 from gavel.history.versions import Version
 from gavel.keys.records import is_data
-from gavel.limits import JOB_RECORDS
+from gavel.limits import FRAME_MAX, JOB_FETCH_BYTES, JOB_RECORDS
 from gavel.media import extents
+from gavel.upkeep.job import Fetch
 
 
 def versions(
@@ -26,6 +29,24 @@ def versions(
         if len(found) >= most:
             return found, after
     return found, None
+
+
+def portions(found: Sequence[Version]) -> Iterator[tuple[list[Version], Fetch]]:
+    """The versions in portions, in order, each with what is to be fetched to read all that it refers to."""
+    part: list[Version] = []
+    ranges: list[tuple[int, int]] = []
+    size = 0
+    for version in found:
+        place = extents.reference(version.value) if len(version.value) == extents.RECORD_SIZE else None
+        if place is not None and place[1] <= FRAME_MAX:  # a larger one is damaged
+            if size + place[1] > JOB_FETCH_BYTES:
+                yield part, Fetch(ranges)
+                part, ranges, size = [], [], 0
+            ranges.append(place)
+            size += place[1]
+        part.append(version)
+    if part:
+        yield part, Fetch(ranges)
 
 
 def stored_bytes(version: Version) -> int:

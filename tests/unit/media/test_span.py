@@ -100,3 +100,16 @@ def test_a_crash_of_the_simulated_device_may_undo_a_trim() -> None:
     assert device.read(0, 12288) == b"x" * 4096 + bytes(4096) + b"x" * 4096
     assert device.crash(keep=0.0).read(4096, 4096) == b"x" * 4096
     assert device.crash(keep=1.0).read(4096, 4096) == bytes(4096)
+
+
+def test_what_is_at_hand_is_for_the_member_to_tell() -> None:
+    class Knowing(SimDevice):
+        def at_hand(self, offset: int, length: int) -> bool:
+            return offset + length <= 100
+
+    span = SpanDevice(SimDevice(2 * BIG_BLOCK))
+    span.attach(2 * BIG_BLOCK, Knowing(2 * BIG_BLOCK))
+    assert span.at_hand(2 * BIG_BLOCK, 100)
+    assert not span.at_hand(2 * BIG_BLOCK, 101)
+    assert not span.at_hand(0, 10)
+    assert not span.at_hand(9 * BIG_BLOCK, 10)

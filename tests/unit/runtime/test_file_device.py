@@ -201,3 +201,19 @@ def test_a_block_device_holds_a_volume(tmp_path: Path) -> None:
         assert recognise(path) == "a GavelFS volume"
     finally:
         subprocess.run(["losetup", "--detach", path], check=True)
+
+
+def test_what_the_host_has_in_memory_is_told_and_read_all_the_same(tmp_path: Path) -> None:
+    path = str(tmp_path / "disk.gavel")
+    device = FileDevice(path, create_size=SIZE)
+    device.write(BIG_BLOCK, [b"x" * 100_000])
+    assert device.at_hand(BIG_BLOCK, 100_000)
+    device.sync()
+    fd = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    assert not device.at_hand(SIZE - 10, 20)
+    assert not device.at_hand(SIZE + 10, 20)
+    assert device.read(BIG_BLOCK, 100_000) == b"x" * 100_000
+    assert device.at_hand(BIG_BLOCK, 100_000)
+    device.close()

@@ -15,13 +15,14 @@ from gavel.errors import BadRequest, DeviceFailed, VolumeFull
 from gavel.filesystem import namespace
 from gavel.keys import records
 from gavel.keys.records import ROOT_OBJECT
-from gavel.limits import JOB_FLUSH_RECORDS
+from gavel.limits import JOB_FLUSH_RECORDS, VOLUME_MIN
+from gavel.media.volume import Volume
 from gavel.runtime.engine import Engine
 from gavel.runtime.jobs import BUSY_SECONDS, BUSY_SLICE_NS, PUT_OFF_NS, SLICE_NS, Job, State
 from gavel.sim.device import SimDevice
 from gavel.sim.shell import SimShell
 from gavel.transaction.transaction import Transaction
-from gavel.upkeep.job import Ask, Progress, Step, Steps, Write
+from gavel.upkeep.job import Ask, Fetch, Progress, Step, Steps, Write
 from tests.crash.simulated import WHO, System, format_device, fresh, opened
 
 KEY = records.config(0, b"test")
@@ -380,6 +381,39 @@ def test_a_loop_waits_for_a_job() -> None:
             await engine.close()
 
     assert asyncio.run(main()) == 1000
+
+
+def test_what_a_job_is_about_to_read_is_fetched_by_another_thread() -> None:
+    """And what cannot be read there is left to be met by the job itself."""
+    readers: set[str] = set()
+
+    class Device(SimDevice):
+        def read(self, offset: int, length: int) -> bytes:
+            readers.add(threading.current_thread().name.partition("_")[0])
+            return super().read(offset, length)
+
+    def work() -> Steps[str]:
+        readers.clear()
+        yield Fetch([(0, 4096), (1 << 50, 4096), (8192, 10)])
+        return "read"
+
+    async def on_loop() -> str:
+        engine = Engine(device, loop=asyncio.get_running_loop())
+        try:
+            return await engine.jobs.start("work", work()).wait()
+        finally:
+            await engine.close()
+
+    device = Device(VOLUME_MIN)
+    Volume.format(device, identity=bytes(16), salt=77, label="test", created_tid=1 << 40)
+    assert asyncio.run(on_loop()) == "read"
+    assert "gavel-fetch" in readers
+    engine = Engine(device)
+    with engine.turn:
+        job = engine.jobs.start("work", work())
+    assert job.wait_now(60)
+    assert "gavel-fetch" in readers
+    engine.close_now()
 
 
 def test_a_volume_opened_for_reading_has_jobs_too() -> None:
