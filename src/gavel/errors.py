@@ -268,6 +268,14 @@ class Untrusted(GavelError):
         super().__init__(f"no trust between this node and {who}: {why}; both must have joined the same cluster")
 
 
+class BadToken(GavelError):
+    """A token for joining a cluster that cannot be used."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"this token {why}; ask for a new one: `gavel cluster invite DIR --role ROLE` on a master")
+
+
 class WrongCluster(GavelError):
     """The other side belongs to another cluster."""
 

@@ -53,7 +53,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._blobs: deque[tuple[bytes, Buffer]] = deque()
         self._blob_bytes = 0
-        self._bulk: deque[tuple[int, Buffer]] = deque()
+        self._bulk: deque[tuple[int, tuple[Buffer, ...]]] = deque()
         self._paused = False
         self._events: list[Event | Doubted | Sure] = []
 
@@ -74,14 +74,14 @@ class Link(asyncio.Protocol):
         """Whether both sides are welcome and neither has ended it."""
         return self.connection.opened
 
-    def carry(self, channel: int, body: Buffer, *, bulk: bool = False) -> None:
+    def carry(self, channel: int, *parts: Buffer, bulk: bool = False) -> None:
         """Send bytes of the protocol between members; `bulk` waits for everything else. Lost if the link is over."""
         if not self.connection.opened:
             return
         if bulk:
-            self._bulk.append((channel, body))
+            self._bulk.append((channel, parts))
         else:
-            self.connection.carry(channel, body)
+            self.connection.carry(channel, *parts)
         self._exchange.dirty(self)
 
     def request(self, stream: int, session: bytes, seq: int, body: Buffer) -> None:
@@ -132,7 +132,7 @@ class Link(asyncio.Protocol):
     def waiting_bytes(self) -> int:
         """What waits to be sent."""
         held = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return self._blob_bytes + sum(len(body) for _, body in self._bulk) + held
+        return self._blob_bytes + sum(len(part) for _, parts in self._bulk for part in parts) + held
 
     # What the exchange uses.
 
@@ -189,9 +189,9 @@ class Link(asyncio.Protocol):
             connection.blob(blob, data)
             room -= len(data)
         while self._bulk and room > 0:
-            channel, body = self._bulk.popleft()
-            connection.carry(channel, body)
-            room -= len(body)
+            channel, parts = self._bulk.popleft()
+            connection.carry(channel, *parts)
+            room -= sum(map(len, parts))
         return bool(self._bulk or (self._blobs and len(self._blobs[0][1]) <= connection.blob_room))
 
     def _flush(self) -> None:

@@ -18,10 +18,9 @@ JOIN: Final = "gavel-join"
 
 
 class Material(NamedTuple):
-    """The files of a node's identity: its certificate, its private key, the authorities it trusts (all PEM)."""
+    """The files of a node's identity: its certificate and private key in one, the authorities it trusts (all PEM)."""
 
     certificate: Path
-    key: Path
     authorities: Path
 
 
@@ -68,7 +67,7 @@ def reload(context: ssl.SSLContext, material: Material) -> ssl.SSLContext:
     """Have a context use what the files hold now, for handshakes to come; raises Untrusted."""
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
-        context.load_cert_chain(material.certificate, material.key)
+        context.load_cert_chain(material.certificate)
         context.load_verify_locations(material.authorities)
     except (OSError, ssl.SSLError) as problem:
         raise Untrusted("itself", f"{material.certificate.parent} holds no usable identity ({problem})") from None

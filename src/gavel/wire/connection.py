@@ -185,9 +185,9 @@ class Connection:
         """Say why, and end the connection; at any time before it has ended."""
         self._say(Kind.ERROR, failures.refusal(problem))
 
-    def carry(self, channel: int, body: Buffer) -> None:
-        """Send bytes of the protocol between members."""
-        self._send(Kind.PEER, channel, (body,))
+    def carry(self, channel: int, *parts: Buffer) -> None:
+        """Send bytes of the protocol between members, in parts that are not copied together."""
+        self._send(Kind.PEER, channel, parts)
 
     def request(self, stream: int, session: bytes, seq: int, body: Buffer) -> None:
         """Ask; `stream` must not be that of another request under way. There must be request_room."""

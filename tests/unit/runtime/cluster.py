@@ -23,10 +23,9 @@ def material(folder: Path, ca: Authority, who: tls.Proven) -> tls.Material:
     """Files of a node's identity."""
     folder.mkdir(parents=True, exist_ok=True)
     key, wanted = authority.request()
-    (folder / "node.key").write_bytes(key)
-    (folder / "node.crt").write_bytes(authority.certify(ca, wanted, who))
+    (folder / "node.pem").write_bytes(authority.certify(ca, wanted, who) + key)
     (folder / "ca.crt").write_bytes(ca.certificate)
-    return tls.Material(folder / "node.crt", folder / "node.key", folder / "ca.crt")
+    return tls.Material(folder / "node.pem", folder / "ca.crt")
 
 
 class Node:

@@ -1,0 +1,255 @@
+"""Joining a cluster: the door for those who have a token and no certificate yet, and the way through it.
+
+Over TLS in which only the master has a certificate:
+
+    <- {"authority": PEM}      the authority that the token pins; the joiner leaves if it is another one, or if it has
+                               not issued the certificate of this connection
+    -> 32 bytes                the token's id and secret: nothing else is read before they prove right
+    -> {"request": PEM, "address": ..., "name": ...}
+    <- {"node": n, "role": ..., "certificate": PEM, "authority": PEM, "key": PEM or null, "book": [...]}
+       or {"error": {...}} at any point
+
+Lines are JSON. A master is given the authority's key, so that the cluster can go on without the one that founded it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+from gavel.errors import BadPeer, BadToken, GavelError, Unreachable, Untrusted
+from gavel.limits import HANDSHAKE_SECONDS, KIB
+from gavel.node import authority, protocol, tokens
+from gavel.node.authority import Authority
+from gavel.node.book import Book, Entry
+from gavel.node.directory import Directory, Settings, begin, given, settle
+from gavel.node.protocol import Json
+from gavel.node.tokens import ID_SIZE, SECRET_SIZE, Token, write_private
+from gavel.runtime import tls
+from gavel.runtime.dialler import address_of
+from gavel.runtime.tls import Proven
+from gavel.wire.messages import Role
+
+_LINE_MAX: Final = 64 * KIB
+_PROOF: Final = ID_SIZE + SECRET_SIZE
+_TEXT_MAX: Final = 255
+
+
+class Door(asyncio.Protocol):
+    """The master's side of one connection; `enter` is told of a node that has joined."""
+
+    def __init__(self, directory: Directory, book: Book, entered: Callable[[Entry], None]) -> None:
+        self._directory, self._book, self._entered = directory, book, entered
+        self._transport: asyncio.Transport | None = None
+        self._got = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._role: Role | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = asyncio.get_running_loop().call_later(2 * HANDSHAKE_SECONDS, self._transport.abort)
+        self._say({"authority": self._directory.material.authorities.read_text(encoding="ascii")})
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._got += data
+        try:
+            if self._role is None and len(self._got) >= _PROOF:
+                self._role = self._directory.tokens.check(self._got[:_PROOF], int(time.time()))
+            end = self._got.find(b"\n", _PROOF)
+            if self._role is not None and end >= 0:
+                self._say(self._admit(protocol.decode(self._got[_PROOF:end])))
+                self._close()
+            elif len(self._got) > _LINE_MAX:
+                raise BadPeer("length of a request to join", f"at most {_LINE_MAX}", len(self._got))
+        except GavelError as problem:
+            self._say({"error": protocol.error_of(problem)})
+            self._close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _say(self, message: Json) -> None:
+        assert self._transport is not None
+        self._transport.write(protocol.encode(message))
+
+    def _close(self) -> None:
+        self._got = b""
+        assert self._transport is not None
+        self._transport.close()
+
+    def _admit(self, asked: Json) -> Json:
+        """The answer for a bearer of a good token; the new node is in the book when it is given."""
+        wanted, address, name = (str(asked.get(field, "")) for field in ("request", "address", "name"))
+        assert self._role is not None
+        if self._role is not Role.CLIENT:
+            address_of(address)
+        elif address:
+            raise BadPeer("address of a client", "none", address)
+        if max(len(address), len(name)) > _TEXT_MAX:
+            raise BadPeer("length of a name", f"at most {_TEXT_MAX}", max(len(address), len(name)))
+        entry = self._enter(self._role, authority.key_digest(wanted.encode()), address, name)
+        who = Proven(self._directory.settings.cluster, self._role, entry.node)
+        certificate = authority.certify(_authority(self._directory), wanted.encode(), who)
+        key = self._directory.authority_key.read_text(encoding="ascii") if self._role is Role.MASTER else None
+        return {
+            "node": entry.node,
+            "role": self._role.name.lower(),
+            "certificate": certificate.decode(),
+            "authority": self._directory.material.authorities.read_text(encoding="ascii"),
+            "key": key,
+            "book": base64.b64encode(self._book.told()).decode(),
+        }
+
+    def _enter(self, role: Role, key: bytes, address: str, name: str) -> Entry:
+        now, kept = time.time(), self._directory.tokens
+        node = 0
+        if role is not Role.CLIENT:
+            node = self._book.free(kept.nodes())
+            if not node:
+                raise BadToken("cannot be used: all 255 node ids have been given out")
+        node = kept.use(self._got[:_PROOF], key, node, int(now))
+        entry = Entry(node, address, role, name, key, time.time_ns())
+        if node:
+            self._book.put(entry)
+            self._entered(entry)
+        return entry
+
+
+def _authority(directory: Directory) -> Authority:
+    try:
+        return Authority(directory.material.authorities.read_bytes(), directory.authority_key.read_bytes())
+    except FileNotFoundError:
+        raise BadToken("cannot be used here: this node does not have the key of the authority") from None
+
+
+def invite(directory: Directory, role: Role, seconds: int) -> str:
+    """A token for a new node of this role, as a line; valid for so many seconds."""
+    settings = directory.settings
+    pinned = authority.fingerprint(_authority(directory).certificate)
+    made = directory.tokens.make(settings.address, settings.cluster, pinned, role, int(time.time()), seconds)
+    return tokens.text(made)
+
+
+def join(line: str, path: str, listen: str = "", advertise: str = "", name: str = "") -> Directory:
+    """Make a directory for a new node by a token; it is a node when this returns, and on disk.
+
+    Raises BadToken, Untrusted when somebody else answers at the address, Unreachable, BadRequest.
+    """
+    token = tokens.parse(line)
+    if time.time() >= token.expires:
+        raise BadToken("has expired")
+    settings = _settings(token, listen, advertise, name)
+    where = begin(path)
+    key, wanted = authority.request()
+    try:
+        answer = asyncio.run(_ask(token, wanted, settings))
+    except Unreachable:  # the answer may be lost, and the token used; by the same key it can be used again
+        answer = asyncio.run(_ask(token, wanted, settings))
+    node, role = int(answer["node"]), Role[str(answer["role"]).upper()]
+    files = {
+        "node.pem": str(answer["certificate"]).encode() + key,
+        "ca.crt": str(answer["authority"]).encode(),
+    }
+    if answer["key"] is not None:
+        files["ca.key"] = str(answer["key"]).encode()
+    book = Book(where / "book.json")
+    book.merge(base64.b64decode(str(answer["book"])))
+    return settle(where, settings._replace(node=node, role=role), files)
+
+
+def _settings(token: Token, listen: str, advertise: str, name: str) -> Settings:
+    if token.role is Role.CLIENT:
+        return given(token.cluster, 0, token.role, token.address, name=name)._replace(listen="", address="")
+    if not listen:
+        raise BadToken(f"is one for a {token.role.name.lower()}, which others must reach: add --listen HOST:PORT, or")
+    return given(token.cluster, 0, token.role, listen, advertise, name)
+
+
+async def _ask(token: Token, wanted: bytes, settings: Settings) -> Json:
+    """Go through the door."""
+    host, port = address_of(token.address)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # what is believed is what the token pins, see _believe
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([tls.JOIN])
+    try:
+        async with asyncio.timeout(4 * HANDSHAKE_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=16 * _LINE_MAX)
+            try:
+                _believe(token, await _line(reader), writer.get_extra_info("ssl_object"))
+                message = {"request": wanted.decode(), "address": settings.address, "name": settings.name}
+                writer.write(token.secret + protocol.encode(message))
+                return await _line(reader)
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except ConnectionRefusedError:
+        raise Unreachable(token.address, "nothing listens there") from None
+    except (OSError, TimeoutError) as problem:
+        raise Unreachable(token.address, str(problem) or "no answer") from None
+
+
+async def _line(reader: asyncio.StreamReader) -> Json:
+    try:
+        line = await reader.readline()
+    except ValueError:
+        raise BadPeer("length of an answer", f"at most {16 * _LINE_MAX}", "more") from None
+    if not line.endswith(b"\n"):
+        raise Unreachable("the master of the token", "it ended the connection in the middle of an answer")
+    message = protocol.decode(line)
+    if "error" in message:
+        raise protocol.refusal(message["error"])
+    return message
+
+
+def _believe(token: Token, told: Json, connection: ssl.SSLObject) -> None:
+    """Whether who is on the other side is whom the token means; the secret goes to nobody else. Raises Untrusted."""
+    where, pem = token.address, str(told.get("authority", "")).encode()
+    leaf = connection.getpeercert(binary_form=True) or b""
+    for one in _split(pem):
+        if authority.fingerprint(one) == token.authority and authority.issued(leaf, one):
+            if authority.holder(leaf).cluster != token.cluster:
+                break
+            return
+    raise Untrusted(where, "who answers there is not of the cluster that made the token")
+
+
+def _split(pem: bytes) -> list[bytes]:
+    mark = b"-----END CERTIFICATE-----"
+    return [part + mark for part in pem.split(mark)[:-1]]
+
+
+def create(path: str, listen: str, advertise: str = "", name: str = "") -> Directory:
+    """Make the directory of the first master of a new cluster, but for its volume; on disk when this returns."""
+    import secrets
+
+    settings = given(secrets.token_bytes(16), 1, Role.MASTER, listen, advertise, name)
+    where = begin(path)
+    ca = authority.found(settings.cluster)
+    key, wanted = authority.request()
+    certificate = authority.certify(ca, wanted, Proven(settings.cluster, Role.MASTER, 1))
+    entry = Entry(1, settings.address, Role.MASTER, settings.name, authority.key_digest(wanted), time.time_ns())
+    Book(where / "book.json").put(entry)
+    files = {"node.pem": certificate + key, "ca.crt": ca.certificate, "ca.key": ca.key}
+    return settle(where, settings, files)
+
+
+def renew(directory: Directory) -> None:
+    """Give a node that has the authority's key a new key and certificate; on disk when this returns."""
+    settings = directory.settings
+    key, wanted = authority.request()
+    certificate = authority.certify(
+        _authority(directory), wanted, Proven(settings.cluster, settings.role, settings.node)
+    )
+    write_private(directory.material.certificate, certificate + key)

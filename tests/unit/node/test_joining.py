@@ -1,0 +1,277 @@
+"""Founding a cluster and joining it: what is made, and everybody who is not let in, with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from gavel.errors import BadRequest, BadToken, DoubleIdentity, GavelError, Unreachable, Untrusted
+from gavel.node import authority, joining, tokens
+from gavel.node.book import Book, Entry
+from gavel.node.directory import Directory
+from gavel.node.joining import Door
+from gavel.node.protocol import Refused
+from gavel.runtime import tls
+from gavel.runtime.exchange import Exchange
+from gavel.runtime.listener import Listener
+from gavel.wire.connection import Party
+from gavel.wire.messages import Role
+
+
+@contextmanager
+def serving(directory: Directory) -> Iterator[list[Entry]]:
+    """A master with its door open, in a thread; its port is put into its directory. Who has entered."""
+    entered: list[Entry] = []
+    started, stop = threading.Event(), []
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        settings = directory.settings
+        me = Party(settings.cluster, settings.node, bytes(16), settings.role)
+        exchange = Exchange(lambda: me, lambda arrivals: None)
+        book = directory.book()
+        listener = Listener(
+            exchange,
+            "127.0.0.1:0",
+            tls.listening(directory.material),
+            lambda: Door(directory, book, entered.append),
+        )
+        await listener.start()
+        directory.settings = settings._replace(address=f"127.0.0.1:{listener.port}")
+        done = asyncio.Event()
+        stop.append(lambda: loop.call_soon_threadsafe(done.set))
+        started.set()
+        await done.wait()
+        await listener.close()
+        exchange.close()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert started.wait(20)
+    try:
+        yield entered
+    finally:
+        stop[0]()
+        thread.join()
+
+
+def founded(folder: Path) -> Directory:
+    return joining.create(str(folder), "127.0.0.1:7400", name="one")
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in sorted((folder / "identity").iterdir())}
+
+
+def test_the_first_master_has_all_and_nobody_else_can_read_it(tmp_path: Path) -> None:
+    made = founded(tmp_path / "a")
+    again = Directory(tmp_path / "a")
+    assert again.settings == made.settings
+    assert (made.settings.node, made.settings.role, made.settings.address) == (1, Role.MASTER, "127.0.0.1:7400")
+    assert modes(tmp_path / "a") == {"ca.crt": 0o600, "ca.key": 0o600, "node.pem": 0o600}
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+    assert [entry.node for entry in made.book().members()] == [1]
+    tls.listening(made.material)
+
+
+def test_a_directory_is_made_where_there_is_nothing(tmp_path: Path) -> None:
+    founded(tmp_path / "a")
+    with pytest.raises(BadRequest, match="already"):
+        founded(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").touch()
+    with pytest.raises(BadRequest, match="not empty"):
+        founded(tmp_path / "b")
+    with pytest.raises(BadRequest, match="not the directory of a node"):
+        Directory(tmp_path / "b")
+    with pytest.raises(BadRequest, match="not an address"):
+        joining.create(str(tmp_path / "c"), "nowhere")
+
+
+@pytest.mark.parametrize("role", [Role.MASTER, Role.SLAVE, Role.WITNESS, Role.CLIENT])
+def test_who_has_a_token_joins_once(tmp_path: Path, role: Role) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first) as entered:
+        line = joining.invite(first, role, 60)
+        listen = "" if role is Role.CLIENT else "127.0.0.1:7500"
+        made = joining.join(line, str(tmp_path / "b"), listen, name="two")
+        assert made.settings.role is role
+        assert made.settings.node == (0 if role is Role.CLIENT else 2)
+        assert made.authority_key.exists() == (role is Role.MASTER)
+        assert authority.holder(made.material.certificate.read_bytes()) == tls.Proven(
+            first.settings.cluster, role, made.settings.node
+        )
+        assert Directory(tmp_path / "b").settings == made.settings
+        assert [entry.node for entry in made.book().members()] == ([1] if role is Role.CLIENT else [1, 2])
+        assert [entry.node for entry in entered] == ([] if role is Role.CLIENT else [2])
+        with pytest.raises(Refused, match="used already"):
+            joining.join(line, str(tmp_path / "c"), listen)
+        tls.dialling(made.material)
+
+
+def test_a_new_master_can_invite(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        second = joining.join(joining.invite(first, Role.MASTER, 60), str(tmp_path / "b"), "127.0.0.1:7500")
+    with serving(second):
+        third = joining.join(joining.invite(second, Role.SLAVE, 60), str(tmp_path / "c"), "127.0.0.1:7600")
+    assert third.settings.node == 3
+    with pytest.raises(BadToken, match="does not have the key"):
+        joining.invite(third, Role.SLAVE, 60)
+
+
+def test_a_token_that_expired_is_refused_on_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        token = tokens.parse(joining.invite(first, Role.SLAVE, -1))
+        with pytest.raises(BadToken, match="has expired"):
+            joining.join(tokens.text(token), str(tmp_path / "b"), "127.0.0.1:7500")
+        later = tokens.text(token._replace(expires=int(time.time()) + 60))
+        with pytest.raises(Refused, match="has expired"):
+            joining.join(later, str(tmp_path / "b"), "127.0.0.1:7500")
+
+
+def test_a_token_of_another_master_is_not_known(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        token = tokens.parse(joining.invite(first, Role.SLAVE, 60))
+        with pytest.raises(Refused, match="not known"):
+            joining.join(tokens.text(token._replace(secret=bytes(32))), str(tmp_path / "b"), "127.0.0.1:7500")
+
+
+def test_the_secret_is_told_to_nobody_else_than_the_cluster_of_the_token(tmp_path: Path) -> None:
+    """Another cluster listens at the address; then one that shows the right authority with a certificate of its own."""
+    first, other = founded(tmp_path / "a"), founded(tmp_path / "x")
+    with serving(other):
+        token = tokens.parse(joining.invite(first, Role.SLAVE, 60))._replace(address=other.settings.address)
+        for pem in (other.material.authorities.read_bytes(), first.material.authorities.read_bytes()):
+            other.material.authorities.write_bytes(pem)
+            with pytest.raises(Untrusted, match="not of the cluster"):
+                joining.join(tokens.text(token), str(tmp_path / "b"), "127.0.0.1:7500")
+    assert first.tokens.nodes() == other.tokens.nodes() == set()
+
+
+def test_a_node_of_the_same_authority_and_another_cluster_is_not_believed(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        token = tokens.parse(joining.invite(first, Role.SLAVE, 60))._replace(cluster=bytes(16))
+        with pytest.raises(Untrusted, match="not of the cluster"):
+            joining.join(tokens.text(token), str(tmp_path / "b"), "127.0.0.1:7500")
+
+
+def test_nobody_there_is_said_and_a_master_needs_an_address(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    token = tokens.parse(joining.invite(first, Role.SLAVE, 60))._replace(address="127.0.0.1:1")
+    with pytest.raises(Unreachable, match="nothing listens"):
+        joining.join(tokens.text(token), str(tmp_path / "b"), "127.0.0.1:7500")
+    with pytest.raises(BadToken, match="--listen"):
+        joining.join(tokens.text(token), str(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        (b"", "not known"),
+        (b"no json\n", "not JSON"),
+        (b"x" * 200_000, "length of a request to join"),
+        (b'{"request": "no request", "address": "h:1", "name": "n"}\n', "no request for a certificate"),
+        (b'{"request": "", "address": "nowhere", "name": "n"}\n', "not an address"),
+        (b'{"request": "", "address": "h:1", "name": "' + b"n" * 300 + b'"}\n', "length of a name"),
+    ],
+)
+def test_whatever_comes_through_the_door_is_judged_and_answered(tmp_path: Path, after: bytes, why: str) -> None:
+    first = founded(tmp_path / "a")
+    token = tokens.parse(joining.invite(first, Role.SLAVE, 60))
+
+    async def knock() -> bytes:
+        context = tls.ssl.SSLContext(tls.ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, tls.ssl.CERT_NONE
+        context.set_alpn_protocols([tls.JOIN])
+        host, port = tls_address(first)
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        await reader.readline()
+        writer.write((token.secret if after else bytes(32)) + after)
+        answer = await reader.readline()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return answer
+
+    with serving(first) as entered:
+        assert why in asyncio.run(knock()).decode()
+        assert not entered
+        joining.join(joining.invite(first, Role.SLAVE, 60), str(tmp_path / "b"), "127.0.0.1:7500")
+
+
+def tls_address(directory: Directory) -> tuple[str, int]:
+    host, _, port = directory.settings.address.rpartition(":")
+    return host, int(port)
+
+
+def test_a_renewed_certificate_is_for_the_same_node(tmp_path: Path) -> None:
+    made = founded(tmp_path / "a")
+    before = made.material.certificate.read_bytes()
+    joining.renew(made)
+    after = made.material.certificate.read_bytes()
+    assert after != before
+    assert authority.holder(after) == authority.holder(before)
+    tls.listening(made.material)
+
+
+def entry(node: int, stamp: int = 1, **more: object) -> Entry:
+    fields: dict[str, object] = {"address": "h:1", "role": 1, "name": "n", "key": bytes([node]) * 32, **more}
+    return Entry(node=node, stamp=stamp, **fields)  # type: ignore[arg-type]
+
+
+def test_books_come_to_say_the_same_in_whatever_order_they_are_told(tmp_path: Path) -> None:
+    one, other = Book(tmp_path / "1.json"), Book(tmp_path / "2.json")
+    one.put(entry(1, stamp=5, address="new:1"))
+    one.put(entry(2))
+    other.put(entry(1, stamp=4, address="old:1"))
+    other.put(entry(3, removed=True, stamp=9))
+    assert other.merge(one.told())
+    assert one.merge(other.told())
+    assert not other.merge(one.told())
+    assert one.entries == other.entries == Book(tmp_path / "1.json").entries
+    assert one.entries[1].address == "new:1"
+    assert [found.node for found in one.members()] == [1, 2]
+    assert one.free([4]) == 5
+
+
+def test_one_id_given_to_two_nodes_is_noticed(tmp_path: Path) -> None:
+    one, other = Book(tmp_path / "1.json"), Book(tmp_path / "2.json")
+    one.put(entry(2))
+    other.put(entry(2, key=b"k" * 32))
+    with pytest.raises(DoubleIdentity):
+        one.merge(other.told())
+    with pytest.raises(GavelError, match="address book"):
+        one.merge(b"\xc1 no book")
+
+
+def test_when_all_ids_above_were_used_a_gap_is_taken_and_then_none_is_left(tmp_path: Path) -> None:
+    book = Book(tmp_path / "book.json")
+    assert book.free([255, *range(1, 200)]) == 200
+    assert book.free(range(1, 256)) == 0
+
+
+def test_a_configuration_that_was_spoilt_says_where(tmp_path: Path) -> None:
+    made = founded(tmp_path / "a")
+    path = made.path / "node.toml"
+    good = path.read_text()
+    for old, new in [("node = 1", "node = x"), ("127.0.0.1:7400", "nowhere"), ('role = "master"', 'role = "king"')]:
+        path.write_text(good.replace(old, new))
+        with pytest.raises(BadRequest, match=r"node\.toml|not an address"):
+            Directory(made.path)
