@@ -20,7 +20,7 @@ from benchmarks.measure import Row, table, timed
 from gavel.history.history import History
 from gavel.history.versions import Step
 from gavel.keys.records import DATA, ENTRIES, INODES
-from gavel.limits import DIRTY_NODES_MAX, OVERLAY_RECORDS, REPLAY_RECORDS_MAX
+from gavel.limits import DIRTY_NODES_MAX, JOB_RECORDS, OVERLAY_RECORDS, REPLAY_RECORDS_MAX
 from gavel.media.volume import Volume
 from gavel.runtime.file_device import FileDevice
 
@@ -83,7 +83,7 @@ def resident() -> float:
 def run(large: bool) -> list[Row]:
     """All of it; `large` is what the targets speak of."""
     count = 1_000_000 if large else 2_000
-    return [*current(count), *batches(count), *as_of(count), *scans(3 * count)]
+    return [*current(count), *batches(count), *as_of(count), *prunes(count), *scans(3 * count)]
 
 
 def current(count: int) -> list[Row]:
@@ -212,6 +212,53 @@ def as_of(count: int) -> list[Row]:
         micros = 1e6 / asked
         work = f"as-of get, {count:,} versions"
         return [Row(work, "µs", ours * micros, "10 versions", theirs * micros, ours / theirs, "≤ 1.3")]
+
+
+def prunes(count: int) -> list[Row]:
+    """Prunes of a past of `count` versions of a tenth as many keys, with nine states kept below the horizon.
+
+    The horizon is in the middle; then the same prune again; then one after a tenth of the keys had one change more,
+    and the horizon moved past a hundredth of all changes. Each reads from a fresh History what it reads. Beside the first.
+    """
+    rng = random.Random(4)
+    keys = [key_of(INODES, number) for number in range(count // 10)]
+    some = max(1, min(OVERLAY_RECORDS, len(keys) // 10))
+    with bench() as b:
+        first, made = b.tid, 0
+        b.apply(keys, [b"first"] * len(keys))
+        while made < count:
+            at = rng.randrange(len(keys))
+            batch = sorted({keys[(at + n) % len(keys)] for n in range(some)})
+            b.apply(batch, [b"%d" % made] * len(batch))
+            made += len(batch)
+        b.checkpoint()
+        middle = first + (b.tid - first) // 2
+        kept = sorted({first + (middle - first) * n // 10 for n in range(1, 10)})
+        times, rows = [], []
+
+        def prune(work: str, horizon: int) -> None:
+            history = History(b.volume)
+            history.set_horizon(horizon, kept)
+            there, cursor, dropped = history.counts().past_records, b"", 0
+
+            def all_of_it() -> None:
+                nonlocal cursor, dropped
+                while cursor is not None:
+                    cursor, count = history.prune(cursor, JOB_RECORDS)  # type: ignore[assignment]
+                    dropped += count
+
+            times.append(timed(all_of_it))
+            b.history = history
+            b.checkpoint()
+            what = f"prune of {there:,} versions, {work}: {dropped:,} dropped"
+            rows.append(Row(what, "s", times[-1], "the first", times[0], times[-1] / times[0]))
+
+        prune("the first", middle)
+        prune("again", middle)
+        b.apply(keys[::10], [b"once more"] * len(keys[::10]))
+        b.checkpoint()
+        prune("after changes", middle + (b.tid - first) // 100)
+        return rows
 
 
 def scans(count: int) -> list[Row]:
