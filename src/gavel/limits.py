@@ -97,6 +97,7 @@ HANDSHAKE_SECONDS: Final = 5  # from a connection to both sides being welcome
 DIAL_SECONDS: Final = 1  # one try to connect; when a cut is mended TCP's own second try would come much later
 DIAL_BACKOFF_MS: Final = 50  # first pause between two tries, doubled up to BACKOFF_MAX_MS
 REFUSED_SECONDS: Final = 5  # pause after a peer has said that this side is not welcome
+SPACE_SECONDS: Final = 2.0  # how old the sizes may be that `df` shows of a cluster's mount
 PATIENCE_SECONDS: Final = 30  # default: how long a client waits for a quorum; beyond a restart, below a hung program
 
 # Looking back.

@@ -35,12 +35,13 @@ _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 class Attributes:
     """Handlers. `virtual` are the xattrs that every inode of the mount answers to and none lists."""
 
-    def __init__(self, nodes: Nodes, virtual: dict[bytes, bytes], orphans: Container[int]) -> None:
+    def __init__(self, nodes: Nodes, virtual: dict[bytes, bytes], orphans: Container[int], sole: bool = True) -> None:
         self._nodes = nodes
         self._attributes, self._statx = nodes.replies.attributes, nodes.replies.statx
         self._engine = nodes.engine
         self._virtual = virtual
         self._plain: set[int] = set()
+        self._sole = sole
         self._orphans = orphans  # the kernel sends the times of each removed file; nobody will ask for them
         self.settling: set[int] = set()  # objects whose size and time we tell the kernel ourselves; see outside.py
         self.extended = False  # whether SETXATTR_EXT was agreed on, so that SETXATTR has a longer head
@@ -49,7 +50,8 @@ class Attributes:
         """A file was made that has no xattrs: the question that precedes its first write can be answered at once."""
         if len(self._plain) >= _PLAIN_MOST:
             self._plain.clear()
-        self._plain.add(obj)
+        if self._sole:
+            self._plain.add(obj)
 
     def forget_plain(self) -> None:
         """Xattrs may have changed in other ways than by requests."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Callable
 
 from gavel.filesystem import data
+from gavel.filesystem import inode as inodes
+from gavel.filesystem.inode import Inode
 from gavel.limits import FUSE_REQUEST_MAX
 from gavel.mount import abi
 from gavel.mount.failures import errno_of
 from gavel.mount.nodes import Nodes
 from gavel.mount.session import Header, Reply
+from gavel.transaction.transaction import Transaction
 
 _WRITE_HEAD = abi.WRITE_IN.size
 _COPY_MOST = 1 << 30  # bytes in one COPY_FILE_RANGE, whose reply has 32 bits
@@ -20,7 +24,8 @@ _COPY_MOST = 1 << 30  # bytes in one COPY_FILE_RANGE, whose reply has 32 bits
 class Data:
     """Handlers. `reply` answers a request later than in its turn."""
 
-    def __init__(self, nodes: Nodes, reply: Callable[[int, bytes | int], None]) -> None:
+    def __init__(self, nodes: Nodes, reply: Callable[[int, bytes | int], None], sole: bool = True) -> None:
+        self._sole = sole
         self._nodes = nodes
         self._engine = nodes.engine
         self._reply = reply
@@ -34,11 +39,13 @@ class Data:
 
     def write(self, header: Header, body: memoryview) -> Reply:
         """WRITE: the payload is handed on where it lies in the read buffer."""
-        _, offset, size, flags, _, _, _ = abi.WRITE_IN.unpack_from(body)
+        _, offset, size, flags, _, opened, _ = abi.WRITE_IN.unpack_from(body)
         payload = body[_WRITE_HEAD : _WRITE_HEAD + size]
         if len(payload) != size:
             return errno.EINVAL
-        self._nodes.write(header[3], data.write, offset, payload, bool(flags & abi.WRITE_KILL_SUIDGID))
+        # Where others write, too, the kernel's idea of where a file ends is not to be believed.
+        write = _append if opened & os.O_APPEND and not self._sole else data.write
+        self._nodes.write(header[3], write, offset, payload, bool(flags & abi.WRITE_KILL_SUIDGID))
         return abi.SIZE_OUT.pack(size, 0)
 
     def fallocate(self, header: Header, body: memoryview) -> Reply:
@@ -89,7 +96,7 @@ class Data:
 
     def fsync(self, header: Header, body: memoryview) -> Reply:
         """FSYNC, FSYNCDIR, SYNCFS: everything becomes durable, whichever object was named; answered when it is."""
-        if self._nodes.is_past(header[3]):
+        if self._nodes.is_past(header[3]) or not self._sole:
             return b""
         task = asyncio.get_running_loop().create_task(self._sync(header[2]))
         self._syncing.add(task)
@@ -103,3 +110,7 @@ class Data:
             self._reply(unique, errno_of(error))
         else:
             self._reply(unique, b"")
+
+
+def _append(tx: Transaction, obj: int, offset: int, payload: memoryview, kill_suidgid: bool) -> Inode:
+    return data.write(tx, obj, inodes.read(tx, obj).size, payload, kill_suidgid)

@@ -9,10 +9,12 @@ import struct
 from gavel.errors import (
     BadRequest,
     BadWhen,
+    Collision,
     Damaged,
     DeviceFailed,
     DeviceFull,
     HistoryPruned,
+    QuorumLost,
     ReadOnly,
     TooLarge,
     VolumeFull,
@@ -30,6 +32,8 @@ _ERRNOS: dict[type[Exception], int] = {
     BadWhen: errno.ENOENT,  # so that tools take it for a name that is not there
     BadRequest: errno.EINVAL,
     TooLarge: errno.EFBIG,
+    QuorumLost: errno.ETIMEDOUT,
+    Collision: errno.EAGAIN,  # after limits.ATTEMPTS_MAX of them in a row
     struct.error: errno.EINVAL,  # a request shorter than its kind must be
 }
 _TOLD: set[tuple[type[BaseException], int]] = set()

@@ -23,8 +23,10 @@ from gavel.mount.nodes import EngineLike, Nodes
 from gavel.mount.notify import Notifier
 from gavel.mount.outside import Outside
 from gavel.mount.reaper import Reaper
-from gavel.mount.session import Session
+from gavel.mount.replies import FOREVER
+from gavel.mount.session import SHARED, SOLE, Handler, Session
 from gavel.mount.table import handlers
+from gavel.transaction.view import Buffer
 
 STOP_SECONDS = 5.0  # how long users of a mount that is taken away get to finish
 
@@ -48,6 +50,8 @@ class Options(NamedTuple):
 
 class Mount:
     """One mount. Must be used on the event loop that it is to be served by."""
+
+    _sole = True  # whether nothing changes but through this mount and what tells it
 
     def __init__(self, engine: EngineLike, directory: str, options: Options | None = None) -> None:
         self.options = options or Options()
@@ -76,13 +80,15 @@ class Mount:
         loop, options = asyncio.get_running_loop(), self.options
         read_only = options.read_only or options.at is not None
         fd = await loop.run_in_executor(None, self._attach, read_only)
-        nodes = Nodes(self._engine, options.at, self.directory, options.moment)
-        reaper = Reaper(self._engine, loop)
+        sole = self._sole
+        nodes = Nodes(self._engine, options.at, self.directory, options.moment, FOREVER if sole else 0)
+        reaper = Reaper(self._engine, loop, sole)
         virtual = {b"gavel.socket": os.fsencode(options.socket), b"gavel.volume": os.fsencode(options.volume)}
-        attributes = Attributes(nodes, virtual, reaper.orphans)
+        attributes = Attributes(nodes, virtual, reaper.orphans, sole)
         names = Names(nodes, reaper.orphaned, reaper.adopted, attributes.plain)
-        data = Data(nodes, self._reply)
-        session = Session(fd, handlers(names, attributes, data, reaper), loop)
+        data = Data(nodes, self._reply, sole)
+        table = self._table(handlers(names, attributes, data, reaper), nodes)
+        session = Session(fd, table, loop, SOLE if sole else SHARED)
         self._session, self._reaper, self._attributes = session, reaper, attributes
         session.closed.add_done_callback(self._ended)
         session.start()
@@ -92,16 +98,26 @@ class Mount:
             await loop.run_in_executor(None, self._drop)
             raise
         attributes.extended = bool(agreed.flags & abi.SETXATTR_EXT)
-        self._notifier = Notifier(fd, loop)
-        reaper.ask = self._notifier.held
-        reaper.busy = lambda: session.busy
-        data.written_back = self._notifier.written_back
-        self._outside = Outside(self._engine, self._notifier, reaper, self.directory, attributes.settling)
-        if not read_only:
-            self._keeper = loop.create_task(self._keep())
+        if sole:
+            self._watch_alone(fd, session, reaper, data)
+            if not read_only:
+                self._keeper = loop.create_task(self._keep())
         here = mounted.at(self.directory)
         if here is not None:
             attach.read_ahead(here.device, READ_AHEAD)
+
+    def _table(self, table: list[Handler], nodes: Nodes) -> list[Handler]:
+        """How requests are answered: here, each in its turn."""
+        return table
+
+    def _watch_alone(self, fd: int, session: Session, reaper: Reaper, data: Data) -> None:
+        """What follows from being the only one who changes anything: the kernel's cache is ours to order about."""
+        assert self._attributes is not None
+        self._notifier = Notifier(fd, asyncio.get_running_loop())
+        reaper.ask = self._notifier.held
+        reaper.busy = lambda: session.busy
+        data.written_back = self._notifier.written_back
+        self._outside = Outside(self._engine, self._notifier, reaper, self.directory, self._attributes.settling)
 
     async def _keep(self) -> None:
         """Keep the promise that little is lost without fsync.
@@ -157,7 +173,7 @@ class Mount:
             self._session.close()
         await self.closed
 
-    def _reply(self, unique: int, reply: bytes | int) -> None:
+    def _reply(self, unique: int, reply: bytes | int | list[Buffer]) -> None:
         if self._session is not None and self._session.fd >= 0:
             self._session.reply(unique, reply)
 

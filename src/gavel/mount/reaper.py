@@ -28,9 +28,13 @@ _nodes_of = Struct("<Q8x").iter_unpack
 
 
 class Reaper:
-    """The orphans of a mount. `ask` finds out which of some objects the kernel holds no longer (Notifier.held)."""
+    """The orphans of a mount. `ask` finds out which of some objects the kernel holds no longer (Notifier.held).
 
-    def __init__(self, engine: EngineLike, loop: asyncio.AbstractEventLoop) -> None:
+    Not `sole`: another mount may have them open, so they are left alone.
+    """
+
+    def __init__(self, engine: EngineLike, loop: asyncio.AbstractEventLoop, sole: bool = True) -> None:
+        self._sole = sole
         self.ask: Ask | None = None
         self._engine = engine
         self._loop = loop
@@ -43,7 +47,8 @@ class Reaper:
 
     def orphaned(self, obj: int) -> None:
         """An object has lost its last name."""
-        self.orphans.add(obj)
+        if self._sole:
+            self.orphans.add(obj)
 
     def adopted(self, obj: int) -> None:
         """An object has got a name."""

@@ -41,23 +41,22 @@ _PAGE = 4096
 _BUSY_NS = 50_000_000  # on a crowded machine a program that never rests pauses for a few turns of the scheduler
 _BACKGROUND, _CONGESTED = 64, 48  # requests the kernel may have under way by itself; where it begins to slow down
 
-_WANTED = (
+_ANYWAY = (
     abi.ASYNC_READ
     | abi.BIG_WRITES
     | abi.DONT_MASK  # umask and default ACLs are ours
     | abi.DO_READDIRPLUS
     | abi.READDIRPLUS_AUTO
     | abi.ASYNC_DIO
-    | abi.WRITEBACK_CACHE
     | abi.PARALLEL_DIROPS
     | abi.POSIX_ACL
     | abi.MAX_PAGES
-    | abi.CACHE_SYMLINKS
-    | abi.EXPLICIT_INVAL_DATA
     | abi.HANDLE_KILLPRIV_V2
     | abi.SETXATTR_EXT
     | abi.INIT_EXT
 )
+SOLE = _ANYWAY | abi.WRITEBACK_CACHE | abi.CACHE_SYMLINKS | abi.EXPLICIT_INVAL_DATA  # nobody else changes anything
+SHARED = _ANYWAY | abi.AUTO_INVAL_DATA  # cached data counts as long as size and mtime are asked for and the same
 
 
 class Agreed(NamedTuple):
@@ -73,11 +72,14 @@ class Session:
     `ready` is done when the kernel has been answered its INIT, `closed` when the mount is gone (or with what broke it).
     """
 
-    def __init__(self, fd: int, handlers: Sequence[Handler], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, fd: int, handlers: Sequence[Handler], loop: asyncio.AbstractEventLoop, wanted: int = SOLE
+    ) -> None:
         self.fd = fd
         self.ready: asyncio.Future[Agreed] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self._loop = loop
+        self._wanted = wanted
         self._handlers = list(handlers)
         self._handlers[abi.INIT] = self._init
         self._buffer = bytearray(FUSE_REQUEST_MAX + 2 * _PAGE)
@@ -214,7 +216,7 @@ class Session:
             if not self.ready.done():
                 self.ready.set_exception(OSError(errno.EPROTO, text))
             return errno.EPROTO
-        agreed = offered & _WANTED
+        agreed = offered & self._wanted
         minor = min(minor, abi.MINOR_MOST)
         if not self.ready.done():
             self.ready.set_result(Agreed(minor, agreed))

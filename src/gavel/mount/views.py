@@ -33,6 +33,7 @@ class Views:
         self._nodes: dict[tuple[object, ...], int] = {}
         self._keys: dict[int, tuple[object, ...]] = {}
         self._next = FIRST
+        self.entered: list[int] | None = None  # notes each enter(), for one who may have to take it back
 
     def __len__(self) -> int:
         return len(self._views)
@@ -57,6 +58,8 @@ class Views:
             self._lookups[node] = 1
         else:
             self._lookups[node] += 1
+        if self.entered is not None:
+            self.entered.append(node)
         return node
 
     def forget(self, node: int, lookups: int) -> None:

@@ -85,7 +85,9 @@ class Link(asyncio.Protocol):
         self._exchange.dirty(self)
 
     def request(self, stream: int, session: bytes, seq: int, body: Buffer) -> None:
-        """See Connection.request."""
+        """See Connection.request. It follows all file data that went before and that the peer has granted."""
+        while self._blobs and len(self._blobs[0][1]) <= self.connection.blob_room:
+            self._send_blob()
         self.connection.request(stream, session, seq, body)
         self._exchange.dirty(self)
 
@@ -184,15 +186,18 @@ class Link(asyncio.Protocol):
             return False
         room = 0 if self._paused else LINK_BUFFER - transport.get_write_buffer_size()
         while self._blobs and room > 0 and len(self._blobs[0][1]) <= connection.blob_room:
-            blob, data = self._blobs.popleft()
-            self._blob_bytes -= len(data)
-            connection.blob(blob, data)
-            room -= len(data)
+            room -= self._send_blob()
         while self._bulk and room > 0:
             channel, parts = self._bulk.popleft()
             connection.carry(channel, *parts)
             room -= sum(map(len, parts))
         return bool(self._bulk or (self._blobs and len(self._blobs[0][1]) <= connection.blob_room))
+
+    def _send_blob(self) -> int:
+        blob, data = self._blobs.popleft()
+        self._blob_bytes -= len(data)
+        self.connection.blob(blob, data)
+        return len(data)
 
     def _flush(self) -> None:
         out = self.connection.outgoing()

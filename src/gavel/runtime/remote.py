@@ -11,6 +11,7 @@ all that arrived in one turn of the loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
 import time
@@ -21,7 +22,8 @@ from gavel.cache.attempts import Attempt, Finished
 from gavel.cache.remote import Remote
 from gavel.effects import Arm, Event, PeerDown, PeerUp, Received, Reply, Requested, Send, Ticked
 from gavel.errors import GavelError, QuorumLost
-from gavel.limits import PATIENCE_SECONDS
+from gavel.limits import PATIENCE_SECONDS, SPACE_SECONDS
+from gavel.media.room import Space
 from gavel.runtime.dialler import Dialler
 from gavel.runtime.exchange import Arrival, Exchange
 from gavel.runtime.link import Doubted, Sure
@@ -76,6 +78,8 @@ class RemoteEngine:
         self._live: dict[_Work, None] = {}
         self._stepping = False
         self._closed = False
+        self._space = Space(0, 0, 0, 0, 0, 0, 0, 0)
+        self._space_asked = -SPACE_SECONDS
 
     # Operations.
 
@@ -105,6 +109,13 @@ class RemoteEngine:
     def run_now(self, operation: Callable[[Transaction], T], at: int = 0) -> T:
         """Like run, for other threads than the loop's; waits."""
         return asyncio.run_coroutine_threadsafe(self.run(operation, at), self.loop).result()
+
+    def space(self) -> Space:
+        """Sizes of the volume of the master in use, as it last said; zero until it has."""
+        if time.monotonic() > self._space_asked + SPACE_SECONDS:
+            self._space_asked = time.monotonic()
+            self._step(Requested(Ask(None, requests.encode(requests.Status()))))
+        return self._space
 
     async def close(self) -> None:
         """End the links; what is under way raises QuorumLost."""
@@ -139,6 +150,9 @@ class RemoteEngine:
             work.done(end)
 
     def _heard(self, ask: Ask, result: Any) -> None:
+        if ask.ticket is None:
+            self._told(result)
+            return
         work, question = ask.ticket
         answer: Any = result
         if not isinstance(result, GavelError):
@@ -150,6 +164,15 @@ class RemoteEngine:
         work.waiting -= 1
         if not work.waiting and work in self._live:
             self._go_on(work)
+
+    def _told(self, result: Any) -> None:
+        """A master has said how it is."""
+        with contextlib.suppress(GavelError):
+            if not isinstance(result, GavelError):
+                told = requests.decode_answer(result)
+                if isinstance(told, requests.Told):
+                    sizes = [told.fields.get(name, 0) for name in Space._fields]
+                    self._space = Space(*sizes)
 
     # The session and its links.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+
 from gavel.errors import BadRequest, HistoryPruned
 from gavel.keys import records
 from gavel.media import extents
@@ -17,35 +19,48 @@ def k(name: str) -> bytes:
 
 
 class Master:
-    """Every state by its tid; tids are 256, 512, ..."""
+    """Every version of every record; tids are 256, 512, ..."""
 
     def __init__(self, page: int = PAGE) -> None:
-        self.states: list[dict[bytes, bytes]] = [{}, {}]
+        self.tid = 256
         self.page = page
         self.horizon = 256
+        self.versions: dict[bytes, list[tuple[int, bytes | None]]] = {}
+        self.keys: list[bytes] = []  # all there ever were, sorted
         self.blobs: dict[tuple[bytes, int], bytes] = {}
         self.data: dict[bytes, bytes] = {}  # raw bytes by sum
         self.outcomes: dict[tuple[bytes, int], requests.Outcome] = {}
 
-    @property
-    def tid(self) -> int:
-        return (len(self.states) - 1) * 256
-
-    def state(self, at: int) -> dict[bytes, bytes]:
+    def get(self, key: bytes, at: int) -> bytes | None:
         if at < self.horizon:
             raise HistoryPruned(at, self.horizon, ())
-        return self.states[at // 256]
+        return self._value(key, at)
+
+    def _value(self, key: bytes, at: int) -> bytes | None:
+        return next((value for tid, value in reversed(self.versions.get(key, ())) if tid <= at), None)
+
+    def state(self, at: int) -> dict[bytes, bytes]:
+        return {key: value for key in self.keys if (value := self._value(key, at)) is not None}
+
+    @property
+    def states(self) -> list[dict[bytes, bytes]]:
+        """By tid / 256."""
+        return [{}, *(self.state(tid) for tid in range(256, self.tid + 1, 256))]
 
     def put(self, **values: bytes | None) -> int:
         """Others change something."""
         return self.change({k(key): value for key, value in values.items()})
 
     def change(self, writes: dict[bytes, bytes | None]) -> int:
-        state = {**self.states[-1], **{k: v for k, v in writes.items() if v is not None}}
-        for key in [key for key, value in writes.items() if value is None]:
-            state.pop(key, None)
-        self.states.append(state)
+        self.tid += 256
+        for key, value in writes.items():
+            if key not in self.versions:
+                insort(self.keys, key)
+            self.versions.setdefault(key, []).append((self.tid, value))
         return self.tid
+
+    def between(self, lo: bytes, hi: bytes) -> list[bytes]:
+        return self.keys[bisect_left(self.keys, lo) : bisect_left(self.keys, hi)]
 
     def answer(self, question: Question) -> Answer:
         try:
@@ -61,7 +76,7 @@ class Master:
             case requests.Fetch(ranges, at):
                 return requests.Fetched([self._records(lo, hi, at) for lo, hi in ranges])
             case requests.Data(keys, at):
-                return requests.Found([self._data(self.state(at).get(key)) for key in keys[: self.page]])
+                return requests.Found([self._data(self.get(key, at)) for key in keys[: self.page]])
             case requests.Stage(session, number, codec, length, total, data):
                 raw = extents.restore(extents.Extent(0, len(data), length, codec, total), data)
                 self.blobs[session, number] = total
@@ -69,23 +84,25 @@ class Master:
                 return requests.Done()
             case requests.Submit():
                 return self._submit(question)
+            case requests.Status():
+                return requests.Told({"total": 1 << 40, "free": 1 << 39})
         raise BadRequest(f"{question!r} is not asked here")
 
     def _part(self, lo: bytes, hi: bytes, version: int) -> requests.Records | None:
         return None if version and not self._changed(lo, hi, version) else self._records(lo, hi, self.tid)
 
     def _changed(self, lo: bytes, hi: bytes, since: int) -> bytes | None:
-        for before, after in zip(self.states[since // 256 :], self.states[since // 256 + 1 :], strict=False):
-            for key in sorted(before.keys() | after.keys()):
-                if lo <= key < hi and before.get(key) is not after.get(key):
-                    return key
-        return None
+        return next((key for key in self.between(lo, hi) if self.versions[key][-1][0] > since), None)
 
     def _records(self, lo: bytes, hi: bytes, at: int) -> requests.Records:
-        found = [(key, value) for key, value in sorted(self.state(at).items()) if lo <= key < hi]
-        end = found[self.page][0] if len(found) > self.page else None
-        some = found[: self.page]
-        return requests.Records([key for key, _ in some], [value for _, value in some], end)
+        found: list[tuple[bytes, bytes]] = []
+        for key in self.between(lo, hi):
+            value = self.get(key, at)
+            if value is not None:
+                if len(found) == self.page:
+                    return requests.Records([key for key, _ in found], [value for _, value in found], key)
+                found.append((key, value))
+        return requests.Records([key for key, _ in found], [value for _, value in found])
 
     def _data(self, value: bytes | None) -> tuple[int, bytes] | None:
         named = None if value is None else portable.parse(value)
@@ -113,7 +130,7 @@ class Master:
                 if named.form == portable.STAGED:
                     assert self.blobs[asked.session, named.number] == named.sum
                 else:
-                    source = portable.parse(self.state(named.at)[named.key])
+                    source = portable.parse(self.get(named.key, named.at) or b"")
                     assert source is not None and source.sum == named.sum
                 shown = extents.encode_view(
                     extents.Extent(0, 0, named.length, extents.RAW, named.sum), named.skip, named.view

@@ -1,0 +1,133 @@
+"""A mount of what others change, too: a cluster's filesystem, seen through one client of it.
+
+Each request is one operation of the client (cache/attempts.py): its handler runs, perhaps several times, on what is
+held, and is answered when a majority of masters has confirmed what it read or has what it wrote. So a reply may come
+long after the turn that read the request, and fsync has nothing left to do. The kernel keeps nothing that it does not
+ask about again, but for pages of files whose size and time are the same.
+
+Invariants: a handler sees one state, whatever happens between its runs; a run that was not the last leaves nothing
+behind in the mount's own tables.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from gavel.cache.attempts import Finished
+from gavel.cache.held_view import past_of
+from gavel.media.room import Space
+from gavel.mount import abi
+from gavel.mount.failures import errno_of
+from gavel.mount.mount import Mount, Options
+from gavel.mount.nodes import Nodes
+from gavel.mount.session import Handler, Header, Reply
+from gavel.transaction.transaction import Transaction
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger("gavel.mount")
+
+# Requests that never touch a record, or that have nothing to wait for.
+AT_ONCE = frozenset(
+    {
+        abi.FORGET, abi.BATCH_FORGET, abi.RELEASE, abi.RELEASEDIR, abi.DESTROY, abi.INTERRUPT, abi.NOTIFY_REPLY,
+        abi.INIT, abi.OPEN, abi.OPENDIR, abi.CREATE, abi.FLUSH, abi.POLL, abi.IOCTL, abi.GETLK, abi.SETLK, abi.SETLKW,
+        abi.BMAP, abi.ACCESS, abi.SETUPMAPPING, abi.REMOVEMAPPING, abi.FSYNC, abi.FSYNCDIR, abi.SYNCFS, abi.STATFS,
+    }
+)  # fmt: skip
+
+
+class Client(Protocol):
+    """What the mount needs of runtime.RemoteEngine."""
+
+    def start(self, operation: Callable[[Transaction], Any], done: Callable[[Finished], None], at: int = 0) -> None:
+        """Run an operation to its end, and tell that."""
+
+    def space(self) -> Space:
+        """Sizes of the filesystem, as of lately."""
+
+
+class Running:
+    """The engine that handlers see: the transaction of the request that is being run."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.tx: Transaction | None = None
+
+    @property
+    def present(self) -> Transaction:
+        """What the request reads from, and writes to."""
+        assert self.tx is not None, "a handler that touches records is in AT_ONCE"
+        return self.tx
+
+    def read(self, op: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See EngineLike."""
+        return op(self.present, *args, **kwargs)
+
+    def write(self, op: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See EngineLike; one that raises ends its request, so what it wrote is dropped."""
+        return op(self.present, *args, **kwargs)
+
+    def read_at(self, at: int, op: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See EngineLike."""
+        return op(past_of(self.present, at), *args, **kwargs)
+
+    def flush(self) -> int:
+        """Nothing is ever dirty here."""
+        return 0
+
+    async def sync(self) -> int:
+        """Whatever was answered is durable."""
+        return 0
+
+    def space(self) -> Space:
+        """See EngineLike."""
+        return self.client.space()
+
+
+class SharedMount(Mount):
+    """A mount of a cluster's filesystem."""
+
+    _sole = False
+
+    def __init__(self, client: Client, directory: str, options: Options | None = None) -> None:
+        self._running = Running(client)
+        super().__init__(self._running, directory, options)
+
+    def _table(self, table: list[Handler], nodes: Nodes) -> list[Handler]:
+        return [
+            handler if opcode in AT_ONCE else partial(self._start, handler, nodes)
+            for opcode, handler in enumerate(table)
+        ]
+
+    def _start(self, handler: Handler, nodes: Nodes, header: Header, body: memoryview) -> Reply:
+        """Begin to answer a request; its bytes are kept, since the buffer they lie in is used again."""
+        kept = memoryview(bytes(body))
+        running, views = self._running, nodes.views
+        entered: list[int] = []
+
+        def operation(tx: Transaction) -> Reply:
+            while entered:
+                views.forget(entered.pop(), 1)
+            running.tx, views.entered = tx, entered
+            try:
+                return handler(header, kept)
+            finally:
+                running.tx, views.entered = None, None
+
+        def done(end: Finished) -> None:
+            reply = end.result
+            if end.error is not None:
+                reply = errno_of(end.error) if isinstance(end.error, Exception) else 0
+            if end.error is not None or isinstance(reply, int):
+                while entered:
+                    views.forget(entered.pop(), 1)
+            if reply is not None:
+                self._reply(header[2], reply)
+
+        self._running.client.start(operation, done)
+        return None
