@@ -44,11 +44,11 @@ class CatchUps:
     def asked(self, node: int, asked: CatchUp) -> None:
         """Give a piece, or hold the question until there is something to give."""
         desk = self._desk
-        if not (desk.reached and not self._watermark.frozen and desk.me in desk.electorate.everybody) or desk.witness:
+        if self._watermark.frozen or desk.witness:
             return
         hi = asked.hi
         if hi == 0:
-            if desk.stable <= asked.above:
+            if desk.stable < asked.least:
                 desk.peer(node).ask_held = asked
                 self._holding = True
                 return
@@ -103,11 +103,11 @@ class CatchUps:
 
     def _needed(self) -> bool:
         desk = self._desk
-        if desk.me not in desk.electorate.everybody or desk.alone:
+        if desk.me not in desk.electorate.everybody:
             return False
-        if self.left is not None or not desk.reached or not self.informed:
+        if not desk.voter or self.left is not None or not desk.reached or not self.informed:
             return True
-        return not desk.voter or self._goal > desk.stable
+        return self._goal > desk.stable
 
     def look(self) -> None:
         """Ask if there is need, and ask again if nothing comes."""
@@ -125,29 +125,32 @@ class CatchUps:
     def restart(self, informed: bool) -> None:
         """A new epoch: what was asked for is asked again, by what is needed now."""
         self._asked = None
+        self._watermark.frozen = self.left is not None
         self.informed = informed
 
     def _begin(self) -> None:
         desk = self._desk
-        known_above = (desk.stable if self.informed else 0) if desk.voter else NOTHING
+        ignorant = desk.voter and not self.informed
+        known_above = 0 if ignorant else desk.stable if desk.voter else NOTHING
         if self.left is not None:
             left = self.left
             asked = CatchUp(left.lo, left.hi, left.cursor, 0, known_above)
         else:
-            above = max(desk.stable, self._goal - 1, desk.start_stable - 1)
-            if not self.informed and desk.stable >= desk.start_stable:
-                above = max(self._goal, desk.start_stable, 1) - 1
-            asked = CatchUp(desk.stable, 0, None, above, known_above)
-        if not self.informed:
-            self._watermark.frozen = (
-                True  # it does not act yet, and under load S would never stand still for the answer
-            )
-        self._ask(self._next_peer(max(asked.hi, asked.above + 1)), asked)
+            least = desk.start_stable if ignorant and desk.reached else max(desk.stable + 1, desk.start_stable)
+            asked = CatchUp(desk.stable, 0, None, max(least, self._goal), known_above)
+        if ignorant:
+            # It does not act yet, and under load S would never stand still for the answer.
+            self._watermark.frozen = True
+        self._ask(self._next_peer(max(asked.hi, asked.least)), asked)
 
     def _next_peer(self, wanted: int) -> int:
-        """Another master that can be reached, rather one that has what is wanted; -1 if there is none."""
+        """Another node that can be reached, rather one that has what is wanted; -1 if there is none.
+
+        It need not be a member any more: what a start record wants may be only at one that was removed.
+        """
         desk = self._desk
-        others = [node for node in desk.electorate.after(self._peer) if node != desk.me and desk.is_up(node)]
+        others = sorted(p.node for p in desk.peers.values() if p.up and p.node not in desk.electorate.witnesses)
+        others = [node for node in others if node > self._peer] + [node for node in others if node <= self._peer]
         return next((node for node in others if desk.peers[node].stable >= wanted), others[0] if others else -1)
 
     def _ask(self, peer: int, asked: CatchUp) -> None:
@@ -160,7 +163,7 @@ class CatchUps:
         asked, desk = self._asked, self._desk
         if asked is None or (piece.lo, piece.cursor) != (asked.lo, asked.cursor) or asked.hi not in (0, piece.hi):
             return
-        if asked.hi == 0 and (piece.hi <= asked.above or piece.hi < desk.stable or desk.stable != asked.lo):
+        if asked.hi == 0 and (piece.hi < asked.least or piece.hi < desk.stable or desk.stable != asked.lo):
             self._asked = None  # overtaken by votes
             return
         last = piece.following is None
@@ -178,7 +181,7 @@ class CatchUps:
         else:
             desk.write(entries.Filling(piece.lo, piece.hi, piece.following))
             self.left = entries.Filling(piece.lo, piece.hi, piece.following)
-            self._ask(node, CatchUp(piece.lo, piece.hi, piece.following, asked.above, asked.known_above))
+            self._ask(node, CatchUp(piece.lo, piece.hi, piece.following, asked.least, asked.known_above))
 
     def _finish(self, piece: Piece) -> None:
         desk = self._desk

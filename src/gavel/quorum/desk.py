@@ -64,13 +64,14 @@ class Peer:
         self.offset: int | None = None  # its wall clock less ours, microseconds
         self.round_trip = 0  # ns from Prepare to Promise, smoothed
         self.spoken_at = 0  # when the last batch left for it
+        self.stable = 0  # its watermark, as it last said
         self.ask_held: CatchUp | None = None  # to be answered when there is more
         self.lag = 0
         self.begin()
 
     def begin(self) -> None:
         """A new epoch: what it vouched for and what it was vouched is void."""
-        self.stable = self.settled = self.vouched = 0
+        self.settled = self.vouched = 0
         self.in_incarnation = self.in_stream = -1
         self.in_number = 0
         self.asked_at = -1

@@ -210,13 +210,13 @@ class Start(Struct, array_like=True, frozen=True, gc=False, tag=17):
 
 
 class CatchUp(Struct, array_like=True, frozen=True, gc=False, tag=18):
-    """Give me what happened in (lo, hi], from `cursor` on. With `hi` 0: up to where you are now, once that is above
-    `above`."""
+    """Give me what happened in (lo, hi], from `cursor` on. With `hi` 0: up to where you are now, once that is
+    `least`."""
 
     lo: Natural
     hi: Natural
     cursor: bytes | None
-    above: Natural
+    least: Natural
     known_above: Natural
     """decisions wanted with the last piece: those above this tid"""
 

@@ -216,7 +216,7 @@ class Quorum:
 
     def _acts(self) -> None:
         """From now on this node votes in this epoch: what waited for that begins."""
-        for register in self.registers.undecided.values():
+        for register in list(self.registers.undecided.values()):
             if self.desk.alone or self.asking.waits_for(register.tx):
                 self.coordinator.begin(register)
         self.reads.look(again=True)
@@ -347,7 +347,7 @@ class Quorum:
     def _busy(self) -> bool:
         desk = self.desk
         if desk.alone:
-            return self.asking.pending or bool(self.registers.undecided)
+            return self.asking.pending or bool(self.registers.undecided) or not desk.acting
         return (
             self.asking.pending
             or bool(self.registers.undecided)
@@ -446,18 +446,20 @@ class Quorum:
 
     # For the shell.
 
-    def snapshot(self) -> Iterator[bytes]:
+    def snapshot(self, final: bool = False) -> Iterator[bytes]:
         """Records that, replayed in place of all before, say all that is still needed. Take all of it before the next
         step.
 
         To be taken right after a drain, at the moment from which on the ledger will be replayed, and when the
         machine's state of that moment is what will be replayed upon. The ledger may forget everything older once that
-        is durable.
+        is durable. `final`: nothing will be proposed in this incarnation any more; then a group of one, which has told
+        nobody of its reservation, does not start again ahead of the time.
         """
         desk = self.desk
+        reserved = desk.clock.tick if final and desk.alone else desk.clock.reserved
         head: list[entries.Entry] = [
             entries.Began(desk.incarnation, desk.starts),
-            entries.Reserved(desk.clock.reserved),
+            entries.Reserved(reserved),
         ]
         if self.epochs.record is not None:
             head.append(entries.Installed(self.epochs.record, self.catch_ups.informed))

@@ -245,9 +245,9 @@ class Watermark:
         if tid == register.decided and desk.time - asked_at < ASK_AGAIN:
             return
         self._asked_body = register.decided, desk.time
-        for node in desk.electorate.masters:
-            if node != desk.me and desk.is_up(node):
-                desk.send(node, BodyAsk(register.tx))
+        for peer in desk.peers.values():
+            if peer.up:
+                desk.send(peer.node, BodyAsk(register.tx))
 
     def body_asked(self, node: int, asked: BodyAsk) -> None:
         """Tell the body, or that it is executed."""
