@@ -22,23 +22,26 @@ if not __debug__:
 if TYPE_CHECKING:
     from gavel import errors
     from gavel.client import aio
+    from gavel.client.cluster import Cluster
     from gavel.client.fs import Fs, Transaction
     from gavel.client.tree import AsOf
     from gavel.client.volumes import format_volume
     from gavel.client.volumes import open_fs as open  # gavel.open, like io.open
     from gavel.errors import Collision, GavelError
     from gavel.media.cipher import KeyFile, Passphrase
+    from gavel.node.connecting import connect
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AsOf", "Collision", "Fs", "GavelError", "KeyFile", "Passphrase", "Transaction", "aio", "errors", "format_volume",
-    "open",
+    "AsOf", "Cluster", "Collision", "Fs", "GavelError", "KeyFile", "Passphrase", "Transaction", "aio", "connect",
+    "errors", "format_volume", "open",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:
     _LAZY = {
         "AsOf": ("gavel.client.tree", "AsOf"),
+        "Cluster": ("gavel.client.cluster", "Cluster"),
         "Collision": ("gavel.errors", "Collision"),
         "Fs": ("gavel.client.fs", "Fs"),
         "GavelError": ("gavel.errors", "GavelError"),
@@ -46,6 +49,7 @@ if not TYPE_CHECKING:
         "Passphrase": ("gavel.media.cipher", "Passphrase"),
         "Transaction": ("gavel.client.fs", "Transaction"),
         "aio": ("gavel.client.aio", None),
+        "connect": ("gavel.node.connecting", "connect"),
         "errors": ("gavel.errors", None),
         "format_volume": ("gavel.client.volumes", "format_volume"),
         "open": ("gavel.client.volumes", "open_fs"),

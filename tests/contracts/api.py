@@ -6,6 +6,7 @@ import time
 from functools import cache
 from typing import Any
 
+from gavel.client import cluster
 from gavel.client.fs import Fs, Transaction
 from gavel.client.results import Stat
 from gavel.client.tree import Tree
@@ -48,12 +49,14 @@ class Api:
 
     features = frozenset({"umask", "sizes", "owners", "trusted", "acl"})
 
-    def __init__(self, fs: Fs, tree: Tree) -> None:
+    def __init__(self, fs: Fs | cluster.Cluster, tree: Tree) -> None:
         self.fs, self.tree = fs, tree
 
     def tick(self) -> None:
         if isinstance(self.tree, Transaction):
             self.tree._work.tx.now += 1000  # all of a transaction happens at one time, unless a test needs another
+        elif isinstance(self.tree, cluster.Transaction):
+            self.tree._work.now += 1000
 
     def umask(self, mask: int) -> None:
         self.tree._caller = self.tree._caller._replace(umask=mask)

@@ -24,13 +24,25 @@ from gavel.cache.held import Held
 from gavel.cache.held_view import HeldView, States, past_of
 from gavel.cache.naming import Naming
 from gavel.cache.places import Blob, Places
-from gavel.errors import BadRequest, Collision, GavelError, HistoryPruned
+from gavel.errors import BadRequest, Collision, FreezePruned, GavelError, HistoryPruned
 from gavel.keys import records
 from gavel.keys.ranges import RangeSet, just
 from gavel.limits import ATTEMPTS_MAX, BODY_INLINE_MAX, EXTENT_MAX
 from gavel.media.extents import Extent
 from gavel.transaction import requests
-from gavel.transaction.requests import Answer, Committed, Data, Fetch, Found, Look, Looked, Question, Stage, Submit
+from gavel.transaction.requests import (
+    Answer,
+    Committed,
+    Data,
+    Fetch,
+    Found,
+    Look,
+    Looked,
+    Question,
+    Read,
+    Stage,
+    Submit,
+)
 from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Miss
 
@@ -46,7 +58,11 @@ class Finished(NamedTuple):
 
 
 class Attempt:
-    """An operation under way; see the module. The driver calls run() and, when all it asked for has come, again."""
+    """An operation under way; see the module. The driver calls run() and, when all it asked for has come, again.
+
+    With `at` it reads the state as of that tid. With `frozen`, what a transaction at a freeze point of its own has
+    read, a collision is the end.
+    """
 
     def __init__(
         self,
@@ -59,9 +75,11 @@ class Attempt:
         coord: int,
         at: int = 0,
         pfs: int = 0,
+        frozen: list[Read] | None = None,
     ) -> None:
         self.operation = operation
         self.at = at
+        self._frozen = frozen
         self._states, self._places, self._naming = states, places, naming
         self._held = states(0)
         self._coord = coord
@@ -149,8 +167,9 @@ class Attempt:
                 used[blob.number] = blob
                 spilled.append(blob.number)
             body = b""
-        assert tx.footprint is not None
-        reads = [(lo, hi, upto) for one in tx.footprint for lo, hi, _, upto in self._held.known(*one)]
+        reads = self._frozen
+        if reads is None:
+            reads = [(lo, hi, upto) for one in tx.footprint or () for lo, hi, _, upto in self._held.known(*one)]
         names = [requests.blob_name(blob.number, blob.length, blob.sum) for blob in used.values()]
         naming = self._naming
         self.submitted = Submit(
@@ -233,6 +252,8 @@ class Attempt:
         self._ended = None
         if isinstance(answer, requests.Refused):
             self._ended = Finished(None, BadRequest(answer.why))
+        elif self._frozen is not None and not isinstance(answer, requests.Dropped):
+            self._ended = Finished(None, _collision(answer))
         elif isinstance(answer, requests.Collided):
             self._held.drop(*just(answer.key))
         elif isinstance(answer, requests.TooOld):
@@ -252,3 +273,10 @@ class Attempt:
             self._naming.settle(self.submitted.sequence)
             self.submitted = None
         self._ended = Finished(None, error)
+
+
+def _collision(answer: requests.Collided | requests.TooOld) -> Collision:
+    """What one who began at a freeze point of his own is told; he has to begin again."""
+    if isinstance(answer, requests.TooOld):
+        return FreezePruned(b"", answer.horizon, answer.at)
+    return Collision(answer.key, answer.tid, answer.freeze)

@@ -18,12 +18,13 @@ States = Callable[[int], Held]  # what is held of the state as of a tid; of the 
 
 
 class HeldView:
-    """What is held, as a View. `at` of 0 is the present; only there something can be staged."""
+    """What is held, as a View. `at` of 0 is the present; elsewhere something can be staged only if it is `writable`."""
 
-    __slots__ = ("_held", "_places", "_states", "at", "staged")
+    __slots__ = ("_held", "_places", "_states", "_writable", "at", "staged")
 
-    def __init__(self, states: States, places: Places, at: int = 0) -> None:
+    def __init__(self, states: States, places: Places, at: int = 0, writable: bool = False) -> None:
         self._states, self._places, self.at = states, places, at
+        self._writable = writable or not at
         self._held = states(at)
         self.staged: list[Extent] = []
 
@@ -51,14 +52,14 @@ class HeldView:
 
     def stage(self, data: Buffer, codec: int = RAW) -> Extent:
         """See View.stage; raises ReadOnly for a view of the past."""
-        if self.at:
+        if not self._writable:
             raise ReadOnly("the past cannot be changed; `gavel undo` brings it back")
         self.staged.append(self._places.stage(data, codec))
         return self.staged[-1]
 
     def share(self, extent: Extent) -> None:
         """See View.share: masters find what a record refers to by the tid it was read at, or say that it is gone."""
-        if self.at:
+        if not self._writable:
             raise ReadOnly("the past cannot be changed; `gavel undo` brings it back")
 
     def unstage(self) -> None:

@@ -13,10 +13,12 @@ from collections import OrderedDict
 
 from gavel.cache.attempts import Attempt, Finished, Operation
 from gavel.cache.held import Held
+from gavel.cache.held_view import HeldView
 from gavel.cache.naming import Naming
 from gavel.cache.places import Places
 from gavel.errors import TooLarge
 from gavel.keys import records
+from gavel.keys.ranges import RangeSet
 from gavel.limits import HELD_BYTES, OBJECT_ID_BLOCK, OBJECT_ID_MAX, PASTS_MAX
 from gavel.transaction.transaction import Transaction
 
@@ -42,6 +44,37 @@ class Remote:
             operation, self._state, self._places, self.naming, self._take_object, coord=coord, at=at, pfs=self.pfs
         )
 
+    def freeze(self, at: int, now: int) -> Transaction:
+        """A transaction on the state as of `at` that notes what it reads; see commit()."""
+        view = HeldView(self._state, self._places, at, writable=True)
+        return Transaction(view, now, self.pfs, self._take_reserved, RangeSet())
+
+    def commit(self, tx: Transaction, coord: int) -> Attempt:
+        """The operation that commits a transaction of freeze(), if nothing it has read has changed since."""
+        assert isinstance(tx.view, HeldView)
+        at = tx.view.at
+        frozen = [(lo, hi, at) for lo, hi in tx.footprint or ()]
+        return Attempt(
+            lambda own: own.writes.update(tx.writes), self._state, self._places, self.naming, self._take_object,
+            coord=coord, pfs=self.pfs, frozen=frozen,
+        )  # fmt: skip
+
+    @property
+    def reserved(self) -> int:
+        """How many object ids are reserved."""
+        return sum(end - first for first, end in self._ids)
+
+    def _take_reserved(self) -> int:
+        if not self._ids:
+            raise TooLarge("the number of objects made by one transaction", OBJECT_ID_BLOCK, OBJECT_ID_BLOCK)
+        return self._pop_id()
+
+    def _pop_id(self) -> int:
+        first, end = self._ids.pop()
+        if first + 1 < end:
+            self._ids.append((first + 1, end))
+        return first
+
     def ended(self, attempt: Attempt, outcome: Finished) -> None:
         """An operation has ended: ids that it reserved, and did not use, are for those to come."""
         if outcome.tid and attempt.block is not None:
@@ -62,10 +95,7 @@ class Remote:
     def _take_object(self, attempt: Attempt) -> int:
         """The id that the last run was given here, else one that is reserved, else one that this run reserves."""
         if attempt.taken == len(attempt.objects) and self._ids:
-            first, end = self._ids.pop()
-            if first + 1 < end:
-                self._ids.append((first + 1, end))
-            attempt.objects.append(first)
+            attempt.objects.append(self._pop_id())
         if attempt.taken < len(attempt.objects):
             attempt.taken += 1
             return attempt.objects[attempt.taken - 1]

@@ -11,24 +11,25 @@ all that arrived in one turn of the loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from gavel.cache.attempts import Attempt, Finished
+from gavel.cache.held_view import HeldView
 from gavel.cache.remote import Remote
 from gavel.effects import Arm, Event, PeerDown, PeerUp, Received, Reply, Requested, Send, Ticked
 from gavel.errors import GavelError, QuorumLost
-from gavel.limits import PATIENCE_SECONDS, SPACE_SECONDS
+from gavel.limits import OBJECT_ID_BLOCK, PATIENCE_SECONDS, SPACE_SECONDS
 from gavel.media.room import Space
 from gavel.runtime.dialler import Dialler
 from gavel.runtime.exchange import Arrival, Exchange
 from gavel.runtime.link import Doubted, Sure
 from gavel.transaction import requests
-from gavel.transaction.requests import Stage, Submit
+from gavel.transaction.requests import Stage
 from gavel.transaction.transaction import Transaction
 from gavel.wire.connection import Party
 from gavel.wire.session import Ask, Blob, Question, Session
@@ -36,6 +37,7 @@ from gavel.wire.session import Stage as StageBlob
 
 T = TypeVar("T")
 Done = Callable[[Finished], None]
+Heard = Callable[[requests.Answer | GavelError], None]
 
 
 class _Work:
@@ -88,8 +90,15 @@ class RemoteEngine:
         if self._closed:
             done(Finished(None, QuorumLost(0)))
             return
-        coord = self._nodes[self._session.chosen]
-        work = _Work(self._remote.start(operation, coord, at), done)
+        self._begin(self._remote.start(operation, self._coord, at), done)
+
+    @property
+    def _coord(self) -> int:
+        """The node that is asked first."""
+        return self._nodes[self._session.chosen]
+
+    def _begin(self, attempt: Attempt, done: Done) -> None:
+        work = _Work(attempt, done)
         self._live[work] = None
         self._go_on(work)
 
@@ -114,8 +123,56 @@ class RemoteEngine:
         """Sizes of the volume of the master in use, as it last said; zero until it has."""
         if time.monotonic() > self._space_asked + SPACE_SECONDS:
             self._space_asked = time.monotonic()
-            self._step(Requested(Ask(None, requests.encode(requests.Status()))))
+            self._ask(requests.Status(), self._told)
         return self._space
+
+    async def ask(self, question: requests.Question) -> requests.Answer:
+        """What a master answers; raises what it says went wrong, QuorumLost when none could be asked in time."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self._ask(question, lambda answer: None if future.done() else future.set_result(answer))
+        answer: requests.Answer | GavelError = await future
+        if isinstance(answer, requests.Failed):
+            answer = requests.error_of(answer)
+        if isinstance(answer, GavelError):
+            raise answer
+        return answer
+
+    async def point(self) -> int:
+        """A tid whose state has all that was acknowledged before this was asked."""
+        answer = await self.ask(requests.Look([]))
+        assert isinstance(answer, requests.Looked)
+        return answer.at
+
+    # Transactions at a freeze point of their own.
+
+    async def begin(self) -> Transaction:
+        """A transaction on the state of this moment, whatever others do; run operations on it by run_in()."""
+        if self._remote.reserved < OBJECT_ID_BLOCK // 2:
+            await self.run(lambda tx: tx.new_object())
+        return self._remote.freeze(await self.point(), self.clock())
+
+    async def run_in(self, tx: Transaction, operation: Callable[[Transaction], T]) -> T:
+        """The result of an operation on such a transaction."""
+        assert isinstance(tx.view, HeldView)
+        return await self.run(lambda _: operation(tx), tx.view.at)
+
+    async def commit(self, tx: Transaction) -> int:
+        """Commit it; the tid, of its state when it wrote nothing. Raises Collision when it has to begin anew."""
+        assert isinstance(tx.view, HeldView)
+        if not tx.writes:
+            return tx.view.at
+        future: asyncio.Future[Finished] = self.loop.create_future()
+        self._begin(self._remote.commit(tx, self._coord), future.set_result)
+        end = await future
+        self.give_up(tx)
+        if end.error is not None:
+            raise end.error
+        return end.tid
+
+    def give_up(self, tx: Transaction) -> None:
+        """Nothing of it has happened, or all of it has: what it staged is not needed any more."""
+        assert isinstance(tx.view, HeldView)
+        tx.view.unstage()
 
     async def close(self) -> None:
         """End the links; what is under way raises QuorumLost."""
@@ -140,8 +197,10 @@ class RemoteEngine:
                 self._step(Requested(StageBlob(blob, requests.to_blob(question))))
             else:
                 work.waiting += 1
-                of_it = tuple(needs) if isinstance(question, Submit) else ()
-                self._step(Requested(Ask((work, question), requests.encode(question), of_it)))
+                self._ask(question, partial(self._heard, work, question), tuple(needs))
+
+    def _ask(self, question: requests.Question, heard: Heard, needs: tuple[bytes, ...] = ()) -> None:
+        self._step(Requested(Ask(heard, requests.encode(question), needs)))
 
     def _end(self, work: _Work, end: Finished) -> None:
         if work in self._live:
@@ -149,30 +208,16 @@ class RemoteEngine:
             self._remote.ended(work.attempt, end)
             work.done(end)
 
-    def _heard(self, ask: Ask, result: Any) -> None:
-        if ask.ticket is None:
-            self._told(result)
-            return
-        work, question = ask.ticket
-        answer: Any = result
-        if not isinstance(result, GavelError):
-            try:
-                answer = requests.decode_answer(result)
-            except GavelError as error:
-                answer = error
+    def _heard(self, work: _Work, question: requests.Question, answer: requests.Answer | GavelError) -> None:
         work.attempt.heard(question, answer, self.clock())
         work.waiting -= 1
         if not work.waiting and work in self._live:
             self._go_on(work)
 
-    def _told(self, result: Any) -> None:
+    def _told(self, answer: requests.Answer | GavelError) -> None:
         """A master has said how it is."""
-        with contextlib.suppress(GavelError):
-            if not isinstance(result, GavelError):
-                told = requests.decode_answer(result)
-                if isinstance(told, requests.Told):
-                    sizes = [told.fields.get(name, 0) for name in Space._fields]
-                    self._space = Space(*sizes)
+        if isinstance(answer, requests.Told):
+            self._space = Space(*[answer.fields.get(name, 0) for name in Space._fields])
 
     # The session and its links.
 
@@ -211,8 +256,8 @@ class RemoteEngine:
                 link = self._diallers[master].link
                 if link is not None and link.opened:
                     link.blob(blob, data)
-            case Reply(ask, result):
-                self._heard(ask, result)
+            case Reply(Ask(ticket=heard), result):
+                heard(_answer(result))
             case Arm(at):
                 self.loop.call_later(max(0, at - time.monotonic_ns()) / 1e9, self._tick)
             case _:
@@ -221,3 +266,12 @@ class RemoteEngine:
     def _tick(self) -> None:
         if not self._closed:
             self._step(Ticked())
+
+
+def _answer(result: Any) -> requests.Answer | GavelError:
+    if isinstance(result, GavelError):
+        return result
+    try:
+        return requests.decode_answer(result)
+    except GavelError as error:
+        return error

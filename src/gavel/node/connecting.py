@@ -1,0 +1,63 @@
+"""Connecting a program to a cluster: an identity, an event loop in a thread of its own, and the engine on it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+
+import uvloop
+
+from gavel.client.cluster import Cluster
+from gavel.client.volumes import caller
+from gavel.errors import BadRequest
+from gavel.node.reach import Reach, reach
+from gavel.runtime.remote import RemoteEngine
+
+
+def connect(url: str, *, patience: float | None = None) -> Cluster:
+    """A connection to the cluster at `gavel://HOST:PORT,...`; see client.Cluster.
+
+    Who this is to the cluster is the identity that fits (GAVEL_IDENTITY, else the one under ~/.config/gavel).
+    `patience`: seconds that a call waits for a majority before it raises QuorumLost. Raises BadRequest, Untrusted.
+    """
+    found = reach(url)
+    if found.pfs:
+        raise BadRequest(f"there are no filesystems within a cluster yet; leave /{found.pfs} out of the URL")
+    return connected(found, patience)
+
+
+def connected(found: Reach, patience: float | None = None) -> Cluster:
+    """The same for what reach() has found."""
+    started: Future[RemoteEngine] = Future()
+    over = asyncio.Event()
+
+    async def serve() -> None:
+        try:
+            engine = engine_of(found, patience)
+        except BaseException as problem:
+            started.set_exception(problem)
+            return
+        started.set_result(engine)
+        await over.wait()
+        await engine.close()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, name="gavel-cluster", daemon=True)
+    thread.start()
+    engine = started.result()
+
+    def close() -> None:
+        engine.loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+    return Cluster(engine, caller(), close)
+
+
+def engine_of(found: Reach, patience: float | None = None) -> RemoteEngine:
+    """An engine for the cluster on the running event loop."""
+    seconds = found.patience if patience is None else patience
+    return RemoteEngine(found.addresses, found.nodes, found.party, found.context, patience_seconds=seconds)
