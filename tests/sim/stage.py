@@ -63,6 +63,7 @@ class Stage:
             self.start(node)
         for node in self._actors:
             self.connect(node)
+        self.settle()
 
     # -- processes ---------------------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ def test_7_a_quorum_changes_size_in_the_middle_of_a_commit(members: list[int]) -
     stage = Stage(3, spares=2)
     accepted_by_two(stage, 1)
     changed = stage.reconfigure(3, members)
-    stage.settle([2, 3, 4, 5], milliseconds=1000)
+    stage.settle([2, 3, 4, 5], milliseconds=5000)
     assert changed in stage.results and not isinstance(stage.results[changed], Exception)
     assert all(isinstance(outcomes(stage, node).get(1), Committed) for node in members if node != 1)
     stage.settle(milliseconds=1000)

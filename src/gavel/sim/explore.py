@@ -1,4 +1,4 @@
-"""Every schedule of a small configuration, over the real cores: explicit-state search with exact merging of states.
+"""Every schedule of a small configuration, over the real cores: explicit-state search.
 
 A global state is what each master is, which messages are under way, and how many proposals, timers and crashes are
 left. Every message may be delivered next, or never (it stays under way for ever: loss); in any order; every sync may
@@ -7,11 +7,13 @@ end now or later; every master may crash between any two steps. The oracle's pro
 What makes it quick: masters are deterministic, so (state of a master, event) -> (state, messages) is computed once by
 the real code and looked up ever after. Masters' states and messages are numbers, a global state a tuple of them.
 
-Invariant: states are merged only if they are equal in everything a core can see.
+Invariant: states of a master are merged only if they are equal in everything a core can see. Global states are told
+apart by a 61-bit hash of them: of a million, two are taken for one with a probability of less than one in a million.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,7 @@ from gavel.effects import Arm, Event, PeerUp, Received, Reply, Requested, Send, 
 from gavel.quorum.entries import Voted, decode
 from gavel.quorum.machine import Committed
 from gavel.quorum.messages import ABORT, Body, Member, TxId
+from gavel.quorum.quorum import Quorum
 from gavel.quorum.requests import Propose
 from gavel.quorum.rules import ALL
 from gavel.quorum.votes import MASTER
@@ -35,6 +38,7 @@ from gavel.sim.world import MILLISECOND
 
 BEGIN = WALL_US * 1000
 WIRE = Batches()
+HANDLERS = ("_facts", "_votes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Scope:
     tick_ms: int = 200
     crashes: int = 0
     skews: tuple[int, ...] = ()  # by how many ms each master's clock is off
+    ticking: tuple[int, ...] = ()  # only these (all if none are named)
+    crashing: tuple[int, ...] = ()
     lazy_syncs: bool = False  # syncs end when they like, not at once
     reads: bool = False  # the transactions read the key as well, as of 0
     without: tuple[str, ...] = ()
@@ -93,8 +99,32 @@ class State(NamedTuple):
     crashes: int
 
 
+Way = tuple[str, int, int]  # what happened, at which master, with which message
+
+
 def _nothing(*_: Any) -> None:
     """Nobody wants to know."""
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out the tables of handlers, which a core makes anew; they hold functions without a name."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        if type(thing) is not Quorum:
+            return NotImplemented
+        state = {name: value for name, value in vars(thing).items() if name not in HANDLERS}
+        return object.__new__, (Quorum,), state, None, None, _restore
+
+
+def _restore(core: Quorum, state: dict[str, Any]) -> None:
+    vars(core).update(state)
+    core._handlers()
+
+
+def _dump(master: Master) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer, 5).dump(master)
+    return buffer.getvalue()
 
 
 class Explorer:
@@ -107,6 +137,7 @@ class Explorer:
         self._locals: list[Local] = []
         self._local_of: dict[Any, int] = {}
         self._messages: list[tuple[int, int, bytes]] = []
+        self._wordless: list[bool] = []  # batches that only vouch; they arrive at once
         self._message_of: dict[tuple[int, int, bytes], int] = {}
         self._facts: list[tuple[Any, ...]] = []
         self._facts_of: dict[tuple[Any, ...], int] = {}
@@ -123,7 +154,7 @@ class Explorer:
         if number is None:
             number = self._local_of[key] = len(self._locals)
             facts = self._intern_facts(master)
-            self._locals.append(Local(pickle.dumps(master, 5), ticks, tuple(tickets), armed, facts))
+            self._locals.append(Local(_dump(master), ticks, tuple(tickets), armed, facts))
         return number
 
     def _intern_facts(self, master: Master) -> int:
@@ -154,6 +185,7 @@ class Explorer:
                     if letter not in self._message_of:
                         self._message_of[letter] = len(self._messages)
                         self._messages.append(letter)
+                        self._wordless.append(not effect.message.messages)
                     sent.append(self._message_of[letter])
                 elif type(effect) is Sync:
                     tickets.append(effect.ticket)
@@ -235,38 +267,62 @@ class Explorer:
         flying = state.flying
         if taken is not None:
             flying = flying - {taken}
-        if step.sent:
-            flying = flying.union(step.sent)
+        sent = step.sent
+        if sent:
+            flying = flying.union(sent)
         acknowledged = state.acknowledged
         for ticket in step.answered:
             acknowledged |= 1 << ticket - 1
-        return state._replace(locals=locals_, flying=flying, acknowledged=acknowledged)
+        _, _, proposed, _, before, ticks, crashes = state
+        after = State(locals_, flying, proposed, acknowledged, before, ticks, crashes)
+        for letter in sent:
+            if self._wordless[letter]:
+                target = self._messages[letter][1]
+                after = self._after(after, target, self._receive(after.locals[target - 1], letter), letter)
+        return after
 
-    def _successors(self, state: State) -> Iterator[tuple[str, State]]:
+    def _receive(self, local: int, letter: int) -> Step:
+        known = self._steps.get((local, letter))
+        if known is None:
+            source, target, data = self._messages[letter]
+            known = self._step(local, target, letter, Received(source, WIRE.decode(data)))
+        return known
+
+    def _successors(self, state: State) -> Iterator[tuple[Way, State]]:
         for number, node in enumerate(self.scope.proposals):
             if not state.proposed >> number & 1:
                 step = self._step(state.locals[node - 1], node, ("propose", number), self._proposal(number))
                 before = (*state.before[:number], state.acknowledged, *state.before[number + 1 :])
                 after = self._after(state, node, step)
-                yield f"n{node} proposes {number}", after._replace(proposed=state.proposed | 1 << number, before=before)
+                yield ("proposes", node, number), after._replace(proposed=state.proposed | 1 << number, before=before)
         for letter in state.flying:
-            source, target, data = self._messages[letter]
-            local = state.locals[target - 1]
-            known = self._steps.get((local, letter))
-            if known is None:
-                known = self._step(local, target, letter, Received(source, WIRE.decode(data)))
-            yield f"n{target} <- n{source} #{letter}", self._after(state, target, known, letter)
+            target = self._messages[letter][1]
+            step = self._receive(state.locals[target - 1], letter)
+            yield ("receives", target, letter), self._after(state, target, step, letter)
         for index, local in enumerate(state.locals):
             node, was = index + 1, self._locals[local]
             for ticket in was.tickets:
                 step = self._step(local, node, ("synced", ticket), Synced(ticket))
-                yield f"n{node} synced", self._after(state, node, step)
-            if state.ticks and was.armed:
+                yield ("has synced", node, -1), self._after(state, node, step)
+            if state.ticks and was.armed and (not self.scope.ticking or node in self.scope.ticking):
                 step = self._step(local, node, "tick", Ticked(), ticks=1)
-                yield f"n{node} ticks", self._after(state, node, step)._replace(ticks=state.ticks - 1)
-            if state.crashes:
-                step = self._crash(local, node)
-                yield f"n{node} crashes", self._after(state, node, step)._replace(crashes=state.crashes - 1)
+                yield ("ticks", node, -1), self._after(state, node, step)._replace(ticks=state.ticks - 1)
+            if state.crashes and (not self.scope.crashing or node in self.scope.crashing):
+                after = self._greeted(self._after(state, node, step := self._crash(local, node)), step.sent)
+                yield ("crashes", node, -1), after._replace(crashes=state.crashes - 1)
+
+    def _greeted(self, state: State, letters: tuple[int, ...]) -> State:
+        """What a restarted master and its peers have to say at first is said at once: new streams of vouches."""
+        queue = list(letters)
+        while queue:
+            letter = queue.pop(0)
+            if letter not in state.flying:
+                continue
+            target = self._messages[letter][1]
+            step = self._receive(state.locals[target - 1], letter)
+            state = self._after(state, target, step, letter)
+            queue += step.sent
+        return state
 
     def _proposal(self, number: int) -> Requested:
         reads = [(b"k", b"k\0", 0)] if self.scope.reads else []
@@ -306,34 +362,36 @@ class Explorer:
     def run(self, most: int = 10_000_000) -> Found:
         """Search all of it, or `most` states."""
         first = self._beginning()
-        came: dict[State, tuple[State, str] | None] = {first: None}
+        came: dict[int, tuple[int, Way]] = {}  # by the hash of a state: from which it was reached, and how
         stack = [first]
         while stack:
-            if len(came) > most:
+            if len(came) >= most:
                 return Found(len(came), len(self._locals), False)
             state = stack.pop()
-            for label, after in self._successors(state):
-                if after in came:
+            origin = hash(state)
+            for way, after in self._successors(state):
+                number = hash(after)
+                if number in came:
                     continue
-                came[after] = (state, label)
+                came[number] = (origin, way)
                 try:
                     self._judge(after)
                 except Violation as found:
-                    return Found(len(came), len(self._locals), True, str(found), self._schedule(came, after))
+                    schedule = self._schedule(came, number, hash(first))
+                    return Found(len(came), len(self._locals), True, str(found), schedule)
                 stack.append(after)
         return Found(len(came), len(self._locals), True)
 
-    def _schedule(self, came: dict[State, tuple[State, str] | None], state: State) -> list[str]:
-        labels: list[str] = []
-        way = came[state]
-        while way is not None:
-            state, label = way
-            if "#" in label:
-                _source, _, data = self._messages[int(label.split("#")[1])]
-                label = f"{label.split(' #')[0]}  {WIRE.describe(WIRE.decode(data))}"
-            labels.append(label)
-            way = came[state]
-        return labels[::-1]
+    def _schedule(self, came: dict[int, tuple[int, Way]], number: int, first: int) -> list[str]:
+        lines: list[str] = []
+        while number != first:
+            number, (what, node, letter) = came[number]
+            told = ""
+            if what == "receives":
+                source, _, data = self._messages[letter]
+                told = f" from n{source}  {WIRE.describe(WIRE.decode(data))}"
+            lines.append(f"n{node} {what}{told}")
+        return lines[::-1]
 
 
 def freeze(thing: Any, seen: dict[int, int]) -> Any:
