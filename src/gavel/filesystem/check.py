@@ -100,7 +100,7 @@ class _Run:
         if obj:
             try:
                 where = path.path_of(self.tx, obj)
-            except (msgspec.DecodeError, struct_error):
+            except (Damaged, struct_error):
                 where = None
         return Problem(invariant, obj, where or (f"object {obj}" if obj else "the filesystem"), text)
 

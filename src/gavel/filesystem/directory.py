@@ -13,8 +13,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from struct import Struct
+from struct import error as StructError  # noqa: N812
 from typing import NamedTuple
 
+from gavel.errors import Damaged
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.failure import failure
 from gavel.filesystem.inode import Inode
@@ -24,11 +26,19 @@ from gavel.transaction.transaction import Transaction
 
 _VALUE = Struct(">QB")
 pack_entry = _VALUE.pack  # (object, type) -> the value of an entry
-unpack_entry = _VALUE.unpack  # the value of an entry -> (object, type)
+_unpack = _VALUE.unpack
 
 TYPE_DIRECTORY = 4  # DT_DIR
 _NOT_NAMES = (b"", b".", b"..")
 COOKIE_SELF, COOKIE_PARENT = 1, 2  # of "." and ".."
+
+
+def unpack_entry(value: bytes) -> tuple[int, int]:
+    """(object, type) in the value of an entry; raises Damaged for a value of no known form."""
+    try:
+        return _unpack(value)
+    except StructError:
+        raise Damaged("directory entry", 0, f"{_VALUE.size} bytes", len(value)) from None
 
 
 class Entry(NamedTuple):

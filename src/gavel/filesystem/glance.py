@@ -11,8 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
+from gavel.errors import Damaged
 from gavel.filesystem import inode as inodes
 from gavel.filesystem.census import Census
 from gavel.filesystem.directory import TYPE_DIRECTORY, unpack_entry
@@ -63,7 +62,7 @@ class Glance:
             return False
         try:
             inode = inodes.decode(value)
-        except msgspec.MsgspecError:
+        except Damaged:
             return False
         obj = int.from_bytes(key[3:11], "big")
         census = self._census

@@ -20,6 +20,7 @@ import stat
 
 import msgspec
 
+from gavel.errors import Damaged
 from gavel.filesystem.failure import failure
 from gavel.keys import records
 from gavel.keys.ranges import Range
@@ -70,7 +71,15 @@ class Inode(msgspec.Struct, array_like=True, gc=False):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Inode).decode
+_decode = msgspec.msgpack.Decoder(Inode).decode
+
+
+def decode(value: bytes) -> Inode:
+    """The inode in a record's value; raises Damaged for a value of no known form."""
+    try:
+        return _decode(value)
+    except msgspec.MsgspecError as error:
+        raise Damaged("inode record", 0, "a known form", str(error)) from None
 
 
 def read(tx: Transaction, obj: int) -> Inode:

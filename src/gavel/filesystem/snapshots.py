@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gavel.errors import BadRequest, HistoryPruned
+from gavel.errors import BadRequest, Damaged, HistoryPruned
 from gavel.filesystem import retention, when
 from gavel.keys import records
 from gavel.limits import NAME_MAX, NOTE_MAX
@@ -94,5 +94,8 @@ def _key(tx: Transaction, name: str) -> bytes:
 
 
 def _snapshot(name: str, value: bytes) -> Snapshot:
-    record = _decode(value)
+    try:
+        record = _decode(value)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"the record of the snapshot {name!r}", 0, "a known form", str(error)) from None
     return Snapshot(name, record.tid, record.created, record.note)

@@ -22,8 +22,6 @@ from operator import itemgetter
 from struct import error as struct_error
 from typing import NamedTuple
 
-import msgspec
-
 from gavel.errors import Damaged, DeviceFailed
 from gavel.filesystem import directory
 from gavel.filesystem import inode as inodes
@@ -172,7 +170,7 @@ class Salvage:
                 for version in versions:
                     target, _ = directory.unpack_entry(version.value)
                     self.names.setdefault(target, []).append(Name(obj, name, version.delete_tid))
-        except (msgspec.MsgspecError, struct_error, IndexError):
+        except (Damaged, struct_error, IndexError):
             return
 
     # -- names -------------------------------------------------------------------------------------------------
@@ -244,7 +242,7 @@ class Salvage:
             for version in versions:
                 try:
                     inode = inodes.decode(version.value)
-                except msgspec.MsgspecError:
+                except Damaged:
                     continue
                 if inode.is_file:
                     tid = version.create_tid
