@@ -80,7 +80,7 @@ class NeverSyncs(SimDevice):
     """A device that lies about sync: what the test above must notice."""
 
     def sync(self) -> None:
-        self._call("sync", 0)
+        self.faults.called("sync", 0)
 
 
 def test_a_device_that_does_not_sync_is_noticed() -> None:

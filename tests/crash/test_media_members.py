@@ -3,62 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import pytest
 
 from gavel.errors import BadRequest, GavelError, VolumeFull
 from gavel.limits import BIG_BLOCK
-from gavel.media.members import LEAVING, Members, check_name, clear_name, unpack_table
-from gavel.media.recovery import newest_header
+from gavel.media.members import LEAVING, Members, clear_name
 from gavel.media.span import SpanDevice
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
+from tests.crash.disks import Disks
 from tests.crash.test_media import SEEDS, SIZE, cut_everywhere, run
 from tests.crash.toy import Workload
-
-MEMBER = 5 * BIG_BLOCK
-
-
-class Disks(SpanDevice):
-    """All disks of the machine, and those of them that are the volume. A power cut hits all of them at once."""
-
-    def __init__(self, first: SimDevice) -> None:
-        super().__init__(first)
-        self.world: dict[str, SimDevice] = {"": first}
-        self._callback: Callable[[Any], None] | None = None
-
-    @property
-    def on_write(self) -> Callable[[Any], None] | None:
-        return self._callback
-
-    @on_write.setter
-    def on_write(self, callback: Callable[[Any], None] | None) -> None:
-        self._callback = callback
-        for disk in self.world.values():
-            disk.on_write = None if callback is None else lambda _: callback(self)
-
-    def bought(self) -> tuple[str, SimDevice]:
-        """A disk more, and where it is."""
-        path = f"/disks/{len(self.world)}-{sum(disk.writes for disk in self.world.values())}"
-        self.world[path] = SimDevice(MEMBER, len(path), sector=4096)
-        self.on_write = self._callback
-        return path, self.world[path]
-
-    def scrapped(self, disk: object) -> None:
-        """A disk less, for good."""
-        self.world = {path: other for path, other in self.world.items() if other is not disk}
-
-    def crash(self, random: Random, keep: float | None = None) -> Disks:
-        after = Disks(self.world[""].crash(random, keep))
-        after.world |= {path: disk.crash(random, keep) for path, disk in self.world.items() if path}
-        header = newest_header(after)
-        for member in unpack_table(header.members, header.big_blocks)[1:]:
-            disk = after.world[member.path]  # a disk that the newest header names is never scrapped
-            check_name(disk, header.identity, member)
-            after.attach(member.base * BIG_BLOCK, disk)
-        return after
 
 
 class Mover(Workload):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from gavel.client.results import Progress
 from gavel.client.states import Present
 from gavel.client.upkeep import LOOK_SECONDS, run_reblock
-from gavel.errors import BadRequest, GavelError
+from gavel.errors import BadRequest, DeviceFailed, GavelError
 from gavel.limits import BIG_BLOCK
 from gavel.media import layout
 from gavel.media.cipher import Key
@@ -89,7 +90,7 @@ def volume_remove(present: Present, which: str) -> Generator[Progress, None, Vol
             yield from _answered(engine, "checkpoint", engine.request_checkpoint)
         yield from _answered(engine, "letting go", lambda heard: remove_member(engine, before.number, heard))
     except BaseException:
-        with engine.turn:
+        with engine.turn, suppress(DeviceFailed):  # one that has failed takes nothing more, and tells so already
             if any(use.member.number == before.number for use in engine.volume.members()):
                 engine.volume.include(blocks)
         raise

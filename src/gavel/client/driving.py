@@ -16,15 +16,18 @@ OnProgress = Callable[[Progress], object]
 
 
 def drive(job: Generator[Progress, None, T], progress: OnProgress | None) -> T:
-    """Run a long operation to its end, telling how far it is between its slices."""
-    while True:
-        try:
-            step = next(job)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if progress is not None:
-            progress(step)
+    """Run a long operation to its end, telling how far it is between its slices; stops it where `progress` raises."""
+    try:
+        while True:
+            try:
+                step = next(job)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if progress is not None:
+                progress(step)
+    finally:
+        job.close()  # now, and not when the garbage is collected: what it started would go on till then
 
 
 async def drive_on_loop(job: Generator[Progress, None, T], progress: OnProgress | None) -> T:

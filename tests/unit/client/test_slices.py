@@ -51,3 +51,17 @@ def test_a_job_that_is_given_up_holds_nothing(fs: Fs) -> None:
         job.close()
     fs.write_text("a", "x")
     assert fs.check(deep=True) == []
+
+
+def test_a_job_is_stopped_when_whoever_looks_on_fails(fs: Fs) -> None:
+    """It once went on until the garbage was collected, which then closed it from within one of its own steps."""
+    fs.write_bytes("f", bytes(range(256)) * 4000)
+    fs.sync()
+
+    def fail(_: Progress) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fs.scrub(1, progress=fail)
+    assert caught.tb is not None, "it keeps the frame of the generator alive"
+    assert fs._engine.jobs.listed() == []
