@@ -99,7 +99,7 @@ class CatchUps:
         """After a restart: what was under way goes on, and nothing is executed before."""
         if left is not None and left.hi > self._desk.stable:
             self.left = left
-            self._watermark.frozen = True
+        self._freeze()
 
     def _needed(self) -> bool:
         desk = self._desk
@@ -125,8 +125,12 @@ class CatchUps:
     def restart(self, informed: bool) -> None:
         """A new epoch: what was asked for is asked again, by what is needed now."""
         self._asked = None
-        self._watermark.frozen = self.left is not None
         self.informed = informed
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Nothing is executed on half of what was to be installed, nor by a voter that lacks the former decisions."""
+        self._watermark.frozen = self.left is not None or (self._desk.voter and not self.informed)
 
     def _begin(self) -> None:
         desk = self._desk
@@ -138,9 +142,6 @@ class CatchUps:
         else:
             least = desk.start_stable if ignorant and desk.reached else max(desk.stable + 1, desk.start_stable)
             asked = CatchUp(desk.stable, 0, None, max(least, self._goal), known_above)
-        if ignorant:
-            # It does not act yet, and under load S would never stand still for the answer.
-            self._watermark.frozen = True
         self._ask(self._next_peer(max(asked.hi, asked.least)), asked)
 
     def _next_peer(self, wanted: int) -> int:

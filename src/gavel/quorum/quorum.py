@@ -362,6 +362,8 @@ class Quorum:
             self._beat()
         if not self._busy:
             return
+        if not desk.acting:
+            self.epochs.judge()
         if desk.acting:
             self.coordinator.look()
         self.reads.look()
