@@ -48,6 +48,8 @@ OVERLAY_BYTES: Final = 64 * MIB  # staged file data that makes a flush due
 FLUSH_SECONDS: Final = 5  # without fsync at most this much is lost
 TID_RESERVE_US: Final = 6_000_000  # tids a crash may have forgotten lie within this of the last durable one
 SLICE_RECORDS: Final = 256  # work done between two looks at the event loop by checkpoint, undo, check and reap
+NODE_READ_MAX: Final = 512 * KIB  # nodes read at once by those who read them all; some milliseconds of a slow disk
+NODE_READ_GAP: Final = 64 * KIB  # bytes between two of them that are read, too: sooner read than sought past
 SLICE_NODES: Final = 4  # nodes a checkpoint writes between two such looks; a sixth of a millisecond
 
 # One operation.
@@ -94,7 +96,7 @@ LINK_BUFFER: Final = 512 * KIB  # bulk is handed to the kernel so far ahead; wha
 LINK_BUFFER_MAX: Final = 2 * WIRE_MESSAGE_MAX  # what waits for a peer that does not read, then the link is given up
 LINK_QUEUE_MAX: Final = 32 * MIB  # file data that waits for a slow peer's credit; more is dropped, it asks for it later
 HANDSHAKE_SECONDS: Final = 5  # from a connection to both sides being welcome
-DIAL_SECONDS: Final = 1  # one try to connect; when a cut is mended TCP's own second try would come much later
+DIAL_SECONDS: Final = 2  # one try to connect, TLS included; when a cut is mended TCP's own next try comes much later
 DIAL_BACKOFF_MS: Final = 50  # first pause between two tries, doubled up to BACKOFF_MAX_MS
 REFUSED_SECONDS: Final = 5  # pause after a peer has said that this side is not welcome
 SPACE_SECONDS: Final = 2.0  # how old the sizes may be that `df` shows of a cluster's mount

@@ -1,7 +1,7 @@
 """What must hold of a B-tree's nodes, one invariant per function; each yields sentences about what does not.
 
-`walk` brings every node together with what its parent says of it; `check_tree` runs all invariants over all nodes,
-each node read once.
+`walk` brings every node together with what its parent says of it; `checked` runs all invariants over all nodes, each
+node read once, and hands on its leaves to those who have invariants of their own.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from operator import ge
 from typing import Final, NamedTuple
 
-from gavel.btree.node import NODE_MAX, NODE_MIN, Node, size_of
+from gavel.btree.dues import Calendar
+from gavel.btree.node import NODE_MAX, NODE_MIN, Node, decode, size_of
 from gavel.btree.tree import BTree
-from gavel.errors import Damaged
+from gavel.errors import Damaged, DeviceFailed
 from gavel.limits import SLICE_NODES
 
+READ_TOGETHER: Final = 64  # nodes that may be read at once
 SLACK: Final = 9  # bytes for each record by which the encoding may differ: of large values' heads, and of small tids
 
 
@@ -26,7 +28,9 @@ class Placed(NamedTuple):
     hi: bytes | None
     bound: int
     siblings: int  # children of its parent, itself included; 0 for a root
+    passed: bool = False  # by a prune, as it or a node above it is not due
     fresh: bool = False  # read for this check, so nothing was done to it in memory
+    damage: Damaged | DeviceFailed | None = None  # why it cannot be read
 
 
 def order(placed: Placed) -> Iterator[str]:
@@ -113,59 +117,96 @@ def counts(tree: BTree, tally: Tally) -> Iterator[str]:
 NODE_CHECKS: Final[tuple[Callable[[Placed], Iterator[str]], ...]] = (shape, order, bounds, tids, size)
 
 
-def walk(tree: BTree, loaded_only: bool = False, start: bytes = b"") -> Iterator[Placed]:
-    """Every node from the left that holds keys at or above `start`, parents first.
+def walk(
+    tree: BTree, loaded_only: bool = False, start: bytes = b"", calendar: Calendar | None = None
+) -> Iterator[Placed]:
+    """Every node from the left that holds keys at or above `start`, parents first; `calendar` tells what is due.
 
-    `loaded_only` leaves out what is not in memory. The tree must not be edited meanwhile. Raises Damaged.
+    What is not in memory is read for this alone and forgotten, many nodes at once, or left out with `loaded_only`.
+    The tree must not be edited meanwhile.
     """
     stack = [Placed(tree.root, b"", None, tree.bound, 0)]
+    read: dict[int, bytes] = {}
     while stack:
         placed = stack.pop()
         node = placed.node
+        payload = read.pop(node.address, None)
         if node.keys is None:
             if loaded_only:
                 continue
-            tree.pool.load(node)
-            placed = placed._replace(fresh=True)
+            if payload is None:
+                read |= tree.pool.store.load_nodes(_unread(node, stack))
+            try:
+                payload = payload or read.pop(node.address, None) or tree.pool.store.load_node(node.address)
+                node = Node(node.level, node.address)
+                decode(node, payload)
+            except (Damaged, DeviceFailed) as damage:
+                yield placed._replace(damage=damage)
+                continue
+            placed = placed._replace(node=node, fresh=True)
         if node.level:
-            edges = [placed.lo, *node.keys, placed.hi]
-            below = [
-                Placed(child, lo or b"", hi, bound, len(node.values))
-                for child, lo, hi, bound in zip(node.values, edges, edges[1:], node.tids, strict=False)
-                if hi is None or hi > start
-            ]
-            stack += reversed(below)
+            stack += reversed(_below(placed, start, calendar))
         yield placed
 
 
-def check_tree(tree: BTree, loaded_only: bool = False) -> Iterator[str]:
-    """All that is wrong with a tree, as far as it can be read.
+def _unread(node: Node, stack: list[Placed]) -> list[int]:
+    """The address of a node, and of those neighbours that come next."""
+    near = (placed.node for placed in stack[: -READ_TOGETHER - 1 : -1])
+    return [node.address, *(each.address for each in near if each.level == node.level and each.keys is None)]
 
-    Yields "" after every few nodes: a chance to let others run and edit. Edited, the tree is checked further from
-    where it was left, but no longer knows what it should add up to.
+
+def _below(placed: Placed, start: bytes, calendar: Calendar | None) -> list[Placed]:
+    """The children of a node in their places, as far as they hold keys at or above `start`."""
+    node = placed.node
+    edges = [placed.lo, *node.keys, placed.hi]
+    found = [
+        Placed(child, lo or b"", hi, bound, len(node.values), placed.passed)
+        for child, lo, hi, bound in zip(node.values, edges, edges[1:], node.tids, strict=False)
+    ]
+    if calendar is not None and node.dues is not None:
+        dues = zip(found, node.dues, strict=False)
+        found = [child._replace(passed=child.passed or not calendar.due(due)) for child, due in dues]
+    return [child for child in found if child.hi is None or child.hi > start]
+
+
+def checked(tree: BTree, loaded_only: bool = False, calendar: Calendar | None = None) -> Iterator[str | Placed]:
+    """All that is wrong with a tree, as far as it can be read, and its leaves, each after what is wrong with it.
+
+    Yields "" after every few leaves. At each yield others may run and edit: then the tree is checked further from
+    behind that leaf, but no longer knows what it should add up to.
     """
     start: bytes | None = b""
-    whole, tally, seen = not loaded_only, Tally(), 0
-    try:
-        while start is not None:
-            edits, resume = tree.edits, None
-            for placed in walk(tree, loaded_only, start):
-                for check in NODE_CHECKS:
-                    yield from check(placed)
-                tally.add(placed.node)
-                if tally.leaves - seen == SLICE_NODES:  # not those above, or a slice might never get past them
-                    seen = tally.leaves
+    whole, tally = not loaded_only, Tally()
+    problems: list[str] = []
+    while start is not None:
+        edits, resume = tree.edits, None
+        for placed in walk(tree, loaded_only, start, calendar):
+            if placed.damage is not None:
+                whole = False
+                problems.append(str(placed.damage))
+                continue
+            for check in NODE_CHECKS:
+                problems += check(placed)
+            tally.add(placed.node)
+            if placed.node.level == 0:
+                yield from problems
+                problems.clear()
+                yield placed
+                if tally.leaves % SLICE_NODES == 0:  # not those above, or a slice might never get past them
                     yield ""
-                    if tree.edits != edits:
-                        whole, resume = False, placed.hi
-                        break
-            start = resume
-    except Damaged as damage:
-        yield str(damage)
-        return
+                if tree.edits != edits:
+                    whole, resume = False, placed.hi
+                    break
+        start = resume
+    yield from problems
     if whole:
         yield from counts(tree, tally)
         yield from fill(tally)
+
+
+def check_tree(tree: BTree, loaded_only: bool = False) -> Iterator[str]:
+    """All that is wrong with a tree, as far as it can be read; see checked()."""
+    return (found for found in checked(tree, loaded_only) if isinstance(found, str))
 
 
 def _name(placed: Placed) -> str:

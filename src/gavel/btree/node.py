@@ -48,6 +48,9 @@ class NodeStore(Protocol):
     def load_node(self, address: int) -> bytes:
         """The payload saved at an address; raises Damaged."""
 
+    def load_nodes(self, addresses: list[int]) -> dict[int, bytes]:
+        """Payloads of some of these, the first if possible, as suits the store; load_node says why one is missing."""
+
     def save_node(self, payload: bytes, superseded: bool = False) -> int:
         """Keep a payload and return its address, above 0. `superseded`: only the image being written needs it."""
 

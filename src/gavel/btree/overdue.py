@@ -48,19 +48,6 @@ def next_due(tree: BTree, start: bytes, calendar: Calendar) -> Stop:
     return Stop(node, way, after)
 
 
-def passed_over(tree: BTree, key: bytes, calendar: Calendar) -> bool:
-    """Whether the leaf with a key is not due, or an inner node above it is not. Raises Damaged."""
-    node = tree.root
-    while node.level:
-        if node.keys is None:
-            tree.pool.load(node)
-        at = bisect_right(node.keys, key)
-        if node.dues is not None and not calendar.due(node.dues[at]):
-            return True
-        node = node.values[at]
-    return False
-
-
 def settle(tree: BTree, way: list[int], calendar: Calendar) -> None:
     """Let the node at the end of a way, an inner one, be no longer due if nothing in it is. Raises Damaged."""
     node = tree.root

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gavel.keys.records import DATA
 from gavel.limits import BIG_BLOCK
-from gavel.media.extents import RECORD_SIZE, reference
+from gavel.media.extents import RECORD_SIZE, reference, stored_bytes
 
 _DATA, _PAST_DATA = bytes((DATA,)), bytes((DATA + 1,))
 
@@ -81,7 +81,7 @@ def referred(keys: Sequence[bytes], values: Sequence[bytes | None]) -> dict[int,
 
 def stored(keys: Sequence[bytes], values: Sequence[bytes | None]) -> int:
     """How many bytes that is."""
-    return sum(referred(keys, values).values())
+    return sum(stored_bytes(values[first:last]) for first, last in data_runs(keys))
 
 
 def count_live(ledger: Ledger, keys: list[bytes], values: list[bytes | None], same: list[bytes]) -> int:

@@ -34,7 +34,7 @@ from gavel.history import past as closed
 from gavel.history import roots
 from gavel.history.accounting import count_live, referred, relink, stored, without_data
 from gavel.history.changes import changed_since, changes_between
-from gavel.history.check import problems
+from gavel.history.check import Claims, problems
 from gavel.history.horizon import Horizon, recalled, said
 from gavel.history.prune import judged
 from gavel.history.versions import Change, Counts, Step, Version
@@ -455,11 +455,7 @@ class History:
 
         Yields "" from time to time, when nothing is wrong: a chance to let others run and apply.
         """
-        return problems(
-            self._current,
-            self._past,
-            lambda: self.last_tid,
-            lambda: Horizon(self.horizon, self.kept),
-            lambda: (self._live_data, self._past_data),
-            deep,
-        )
+        return problems(self._current, self._past, self._claims, deep)
+
+    def _claims(self) -> Claims:
+        return Claims(self.last_tid, Horizon(self.horizon, self.kept), (self._live_data, self._past_data))

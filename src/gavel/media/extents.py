@@ -13,6 +13,7 @@ than what the codec made by the seal of an encrypted volume, which is put on and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import Struct
 from typing import NamedTuple
 
@@ -28,7 +29,9 @@ _LEVEL = 1  # 3 saves another 3 % of a source tree and takes a third longer; bot
 
 _RECORD = Struct("<BQIIIIB16s")
 _REFERENCE = Struct("<QI")
+_STORED = Struct("<9xI29x")
 RECORD_SIZE = _RECORD.size
+assert _STORED.size == RECORD_SIZE
 
 
 class Extent(NamedTuple):
@@ -90,6 +93,12 @@ def reference(value: bytes) -> tuple[int, int] | None:
         return None
     place, stored = _REFERENCE.unpack_from(value, 1)
     return place, stored
+
+
+def stored_bytes(values: Iterable[bytes | None]) -> int:
+    """How many bytes of the log many data records keep alive together."""
+    views = [value for value in values if value is not None and len(value) == RECORD_SIZE and value[0] == EXTENT]
+    return sum(stored for (stored,) in _STORED.iter_unpack(b"".join(views)))
 
 
 class Compressor:

@@ -2,15 +2,17 @@
 
 Invariants:
 
-- an address names offset and size, so that a load is one read;
+- an address names offset and size, so that a load is one read, and one of neighbours is, too;
 - a node waits in memory until flush(), and can be loaded meanwhile;
 - flush() leaves the cursor at a fresh sector when asked to, so that no later write touches a sector of a checkpoint.
 """
 
 from __future__ import annotations
 
-from gavel.errors import Damaged
-from gavel.limits import BIG_BLOCK, LOG_PENDING_MAX
+from contextlib import suppress
+
+from gavel.errors import Damaged, DeviceFailed
+from gavel.limits import BIG_BLOCK, LOG_PENDING_MAX, NODE_READ_GAP, NODE_READ_MAX
 from gavel.media import layout
 from gavel.media.blockmap import BlockMap
 from gavel.media.cipher import Cipher
@@ -57,7 +59,36 @@ class Nodes(Stream):
         offset, size = layout.node_extent(address)
         if not BIG_BLOCK <= offset <= len(self._map) * BIG_BLOCK - size or size < NODE_HEAD.size:
             raise Damaged("node address", offset, "a place in the volume", hex(address))
-        sealed = self.device.read(offset, size)
+        return self._payload(offset, self.device.read(offset, size))
+
+    def load_near(self, addresses: list[int]) -> dict[int, bytes]:
+        """Payloads of the first of these nodes and of those that lie close behind it, by address, in one read.
+
+        Those that do not verify are left out, as are those that still wait: load() knows, or says what is wrong.
+        """
+        first, size = layout.node_extent(addresses[0])
+        end = first + size
+        near = [(addresses[0], first, size)]
+        for address in sorted(addresses[1:]):
+            offset, size = layout.node_extent(address)
+            if offset + size > first + NODE_READ_MAX or offset > end + NODE_READ_GAP:
+                break
+            if offset >= end:
+                near.append((address, offset, size))
+                end = offset + size
+        if first < BIG_BLOCK or end > len(self._map) * BIG_BLOCK:
+            return {}
+        try:
+            text = self.device.read(first, end - first)
+        except DeviceFailed:
+            return {}
+        found = {}
+        for address, offset, size in near:
+            with suppress(Damaged):
+                found[address] = self._payload(offset, text[offset - first : offset - first + size])
+        return found
+
+    def _payload(self, offset: int, sealed: bytes) -> bytes:
         length = layout.verify(NODE_MAGIC, self._salt ^ offset, sealed)
         if length is None:
             raise Damaged("tree node", offset)

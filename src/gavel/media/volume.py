@@ -281,6 +281,10 @@ class Volume(Allocation):
         """The payload of a node; raises Damaged, DeviceFailed."""
         return self._nodes.load(address)
 
+    def load_nodes(self, addresses: list[int]) -> dict[int, bytes]:
+        """Payloads of the first of these nodes and of those close behind it, in one read; only those that verify."""
+        return self._nodes.load_near(addresses)
+
     def save_node(self, payload: bytes, superseded: bool = False) -> int:
         """Save a node; its address. Durable once the checkpoint under way is published and synced.
 

@@ -1,10 +1,11 @@
 """Each invariant of the checker finds the damage that is planted for it, and nothing else does."""
 
 from collections.abc import Callable, Iterator
+from unittest.mock import patch
 
 import pytest
 
-from gavel.btree.checker import Tally, check_tree, counts, fill, walk
+from gavel.btree.checker import Tally, check_tree, checked, counts, fill, walk
 from gavel.btree.edit import Replaced
 from gavel.btree.node import Node
 from gavel.btree.pool import Pool
@@ -20,6 +21,13 @@ def tree() -> Iterator[BTree]:
         tree.merge(1 << 40, keys, [1 << 40] * 800, [b"value"] * 800, Replaced())
         assert set(check_tree(tree)) == {""}
         yield tree
+
+
+def tally_of(tree: BTree) -> Tally:
+    tally = Tally()
+    for placed in walk(tree):
+        tally.add(placed.node)
+    return tally
 
 
 def leaf(tree: BTree, index: int = 3) -> Node:
@@ -100,7 +108,7 @@ def test_rows_of_nearly_empty_leaves_are_found(tree: BTree) -> None:
     assert len(list(counts(tree, tally))) == 1
 
 
-def test_damage_on_the_volume_ends_the_check() -> None:
+def test_the_check_goes_on_behind_damage() -> None:
     with small_nodes():
         store = MemoryStore()
         tree = BTree(Pool(store, 10**6))
@@ -110,8 +118,11 @@ def test_damage_on_the_volume_ends_the_check() -> None:
         for _ in frozen.save():
             pass
         again = BTree(Pool(store, 0), frozen.root)
-        del store.nodes[leaf(tree).address]
-        assert any("is damaged" in problem for problem in check_tree(again))
+        for index in (3, 9):
+            del store.nodes[leaf(tree, index).address]
+        found = [problem for problem in check_tree(again) if problem]
+        assert len(found) == 2 and all("is damaged" in problem for problem in found)
+        assert sum(1 for each in checked(again) if not isinstance(each, str)) == tally_of(tree).leaves - 2
         assert list(check_tree(again, loaded_only=True)) == []
 
 
@@ -123,3 +134,27 @@ def test_a_tree_may_be_edited_between_two_pieces_of_a_check(tree: BTree) -> None
         tid += 1
         keys = [b"%04d" % number for number in range(tid % 3, 800, 3)]
         tree.merge(tid, keys, [tid] * len(keys), [None] * len(keys) if tid % 2 else [b"x" * 30] * len(keys), Replaced())
+
+
+def test_a_check_reads_every_node_once_and_leaves_memory_as_it_was() -> None:
+    with small_nodes():
+        store = MemoryStore()
+        tree = BTree(Pool(store, 10**6))
+        keys = [b"%04d" % number for number in range(800)]
+        tree.merge(1, keys, [1] * 800, [b"value"] * 800, Replaced())
+        frozen = tree.freeze()
+        for _ in frozen.save():
+            pass
+        again = BTree(Pool(store, 10**6), frozen.root)
+        again.get(keys[300])
+        before, singly, together = len(again.pool), store.load_node, store.load_nodes
+        read: list[int] = []
+
+        def load_nodes(addresses: list[int]) -> dict[int, bytes]:
+            read.extend(found := together(addresses))
+            return found
+
+        with patch.object(store, "load_nodes", load_nodes), patch.object(store, "load_node", side_effect=singly) as one:
+            assert not any(check_tree(again))
+        assert one.call_count == 0 and len(again.pool) == before == again.root.level
+        assert len(read) == len(set(read)) == tree.nodes - before - 1

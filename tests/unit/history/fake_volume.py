@@ -22,6 +22,9 @@ class FakeVolume:
     def load_node(self, address: int) -> bytes:
         return self.nodes[address]
 
+    def load_nodes(self, addresses: list[int]) -> dict[int, bytes]:
+        return {address: self.nodes[address] for address in addresses[:3] if address in self.nodes}
+
     def save_node(self, payload: bytes, superseded: bool = False) -> int:
         if self.full_after == 0:
             raise VolumeFull(0, len(payload))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 
-from gavel.errors import BadRequest, ReadOnly, VolumeFull
-from gavel.limits import BIG_BLOCK, VOLUME_MIN
+from gavel.errors import BadRequest, Damaged, ReadOnly, VolumeFull
+from gavel.limits import BIG_BLOCK, NODE_READ_MAX, VOLUME_MIN
 from gavel.media import layout
 from gavel.media.extents import describe, restore
 from gavel.media.volume import Volume
@@ -104,6 +105,33 @@ def test_nodes_are_loaded_before_and_after_a_checkpoint_and_reopening() -> None:
     assert frames == [] and (volume.roots, volume.last_tid) == (b"roots", 99)
     assert [volume.load_node(address) for address in addresses] == payloads
     assert volume.check() == []
+
+
+def test_nodes_that_lie_together_are_read_together() -> None:
+    device = make()
+    volume, _ = reopen(device)
+    payloads = [bytes([n]) * 20_000 for n in range(60)]
+    addresses = [volume.save_node(payload) for payload in payloads]
+    checkpoint(volume, device)
+    with patch.object(device, "read", side_effect=device.read) as read:
+        found = volume.load_nodes([addresses[10], *addresses[20:2:-1], addresses[22]])
+        assert found == {addresses[n]: payloads[n] for n in (*range(10, 21), 22)}
+        assert read.call_count == 1
+        found = volume.load_nodes([addresses[3], *addresses])
+        assert found == {addresses[n]: payloads[n] for n in range(3, 3 + NODE_READ_MAX // 20_032)}
+        found = volume.load_nodes([addresses[3], addresses[20], addresses[21]])
+        assert set(found) == {addresses[3]}, "what lies far away is not read past"
+        assert read.call_count == 3
+    offset, size = layout.node_extent(addresses[5])
+    device.rot(offset + size // 2, 0x40)
+    found = volume.load_nodes(addresses[4:7])
+    assert set(found) == {addresses[4], addresses[6]}
+    with pytest.raises(Damaged):
+        volume.load_node(addresses[5])
+    assert volume.load_nodes([layout.node_address(1 << 45, 4096)]) == {}
+    volume.freeze()
+    waiting = volume.save_node(b"waits")
+    assert (volume.load_nodes([waiting]), volume.load_node(waiting)) == ({}, b"waits")
 
 
 def test_a_checkpoint_ends_the_replay_of_what_was_before_it() -> None:
