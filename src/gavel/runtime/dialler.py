@@ -67,7 +67,7 @@ class Dialler:
     async def _live(self) -> bool:
         """One link from its beginning to its end; whether it was ever open."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(DIAL_SECONDS + HANDSHAKE_SECONDS):
+        async with asyncio.timeout(DIAL_SECONDS):
             _, link = await loop.create_connection(
                 lambda: Link(self._exchange, dialled=True, where=self.address),
                 self.host,

@@ -10,12 +10,11 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from gavel.errors import BadPeer, GavelError, Untrusted
+from gavel.errors import BadPeer, GavelError, Unreachable, Untrusted
 from gavel.limits import HANDSHAKE_SECONDS, LINK_BUFFER, LINK_BUFFER_MAX, LINK_QUEUE_MAX
 from gavel.runtime import tls
 from gavel.wire.connection import Connection, Ended, Event, Greeted, Opened, Ponged
@@ -25,8 +24,6 @@ from gavel.wire.pulse import Health, Pulse
 
 if TYPE_CHECKING:
     from gavel.runtime.exchange import Exchange
-
-log = logging.getLogger("gavel.link")
 
 
 class Doubted(NamedTuple):
@@ -146,8 +143,7 @@ class Link(asyncio.Protocol):
             self._exchange.dirty(self)  # in the next turn: what was handed over may be gone by then
         transport = self._transport
         if transport is not None and transport.get_write_buffer_size() > LINK_BUFFER_MAX:
-            log.warning("%s does not read what it is sent; giving up the link", self.where)
-            self._over(BadPeer("reading", "that it takes what it is sent", f"{LINK_BUFFER_MAX} bytes waiting"))
+            self._over(Unreachable(self.where, f"it takes nothing it is sent, {LINK_BUFFER_MAX} bytes wait for it"))
             transport.abort()
 
     def beat_at(self, now: int, busy: bool) -> int:
@@ -167,8 +163,7 @@ class Link(asyncio.Protocol):
             return
         health = self.pulse.health(now)
         if health is Health.DEAD:
-            log.info("%s answers no more", self.where)
-            self._over(BadPeer("answer to a ping", "one", "none"))
+            self._over(Unreachable(self.where, "it answers no more"))
             assert self._transport is not None
             self._transport.abort()
         elif health is Health.DOUBT and not self.doubted:

@@ -113,4 +113,6 @@ def explained(where: str, problem: Exception) -> GavelError:
         return Untrusted(where, f"its certificate was not issued by this cluster ({problem.verify_message})")
     if isinstance(problem, ssl.SSLError) and "alert" in str(problem).lower():
         return Untrusted(where, f"it does not take this node's certificate ({problem.reason})")
-    return Unreachable(where, str(problem) or type(problem).__name__)
+    if isinstance(problem, TimeoutError):
+        return Unreachable(where, "no answer")
+    return Unreachable(where, getattr(problem, "strerror", None) or str(problem) or type(problem).__name__)
