@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -60,7 +61,7 @@ async def serve(directories: Sequence[str]) -> None:
     from tests.unit.runtime.test_remote import Front
 
     async with AsyncExitStack() as stack:
-        front = Front(1, Master(1000))
+        front = Front(1, Master(1000, time.time_ns))
         stack.push_async_callback(front.node.close)
         address = await front.node.listen()
         for number, directory in enumerate(directories):

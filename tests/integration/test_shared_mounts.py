@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -141,3 +142,17 @@ def test_a_large_file_is_the_same_on_both(mounts: tuple[Path, Path]) -> None:
     assert (two / "large").read_bytes() == content
     os.truncate(two / "large", 1_000_001)
     assert (one / "large").read_bytes() == content[:1_000_001]
+
+
+def test_the_past_is_looked_into_by_any_of_them(mounts: tuple[Path, Path]) -> None:
+    one, two = mounts
+    (one / "aged").mkdir()
+    (one / "aged" / "file").write_text("young")
+    time.sleep(1.1)
+    (two / "aged" / "file").write_text("old")
+    (two / "aged" / "more").touch()
+    assert (two / "aged@@-1s" / "file").read_text() == "young" and not (one / "aged@@-1s" / "more").exists()
+    assert (one / "aged@@-1s" / "file@@").read_text() == "old"
+    assert not (one / "aged@@nonsense").exists() and not (one / "aged@@2199").exists()
+    with pytest.raises(OSError, match="Read-only"):
+        (one / "aged@@-1s" / "new").touch()

@@ -109,7 +109,9 @@ class Attempt:
         if self._runs > ATTEMPTS_MAX:
             return Finished(None, Collision(b"", 0, 0))
         tx = self.tx
-        tx.now, tx.writes, tx.footprint, self.taken, self.block = now, {}, RangeSet(), 0, None
+        if not tx.now:
+            tx.now = now  # of all runs: what an operation finds must not depend on how often it was run
+        tx.writes, tx.footprint, self.taken, self.block = {}, RangeSet(), 0, None
         try:
             done = Finished(self.operation(past_of(tx, self.at) if self.at else tx))
         except Miss as miss:

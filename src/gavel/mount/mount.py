@@ -58,6 +58,7 @@ class Mount:
         self.directory = os.path.abspath(directory)
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._engine = engine
+        self.make_room: Callable[[Callable[[], None]], bool] = lambda again: False  # see Session
         self._session: Session | None = None
         self._notifier: Notifier | None = None
         self._reaper: Reaper | None = None
@@ -87,9 +88,10 @@ class Mount:
         attributes = Attributes(nodes, virtual, reaper.orphans, sole)
         names = Names(nodes, reaper.orphaned, reaper.adopted, attributes.plain)
         data = Data(nodes, self._reply, sole)
-        table = self._table(handlers(names, attributes, data, reaper), nodes)
+        table = self._table(handlers(names, attributes, data, reaper), nodes, names)
         session = Session(fd, table, loop, SOLE if sole else SHARED)
         self._session, self._reaper, self._attributes = session, reaper, attributes
+        session.make_room = self.make_room
         session.closed.add_done_callback(self._ended)
         session.start()
         try:
@@ -106,7 +108,7 @@ class Mount:
         if here is not None:
             attach.read_ahead(here.device, READ_AHEAD)
 
-    def _table(self, table: list[Handler], nodes: Nodes) -> list[Handler]:
+    def _table(self, table: list[Handler], nodes: Nodes, names: Names) -> list[Handler]:
         """How requests are answered: here, each in its turn."""
         return table
 

@@ -7,6 +7,7 @@ nobody counts, since a node id is the object id and stays valid without a table.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from struct import Struct
 
@@ -95,6 +96,20 @@ class Names:
         if not inode.xattrs:
             self._plain(obj)
         return self._entry(obj, inode)
+
+    def create(self, header: Header, body: memoryview) -> Reply:
+        """CREATE: make a file and open it, where the kernel's own idea of what is there cannot be believed.
+
+        If others have made it meanwhile the answer is ESTALE: the kernel looks once more, and opens what it finds as
+        it opens any file, permissions checked. It says EEXIST only to who asked for that.
+        """
+        flags, mode, umask, _ = abi.CREATE_IN.unpack_from(body)
+        caller = Caller(header[4], header[5], umask)
+        try:
+            made = self._nodes.write(header[3], namespace.create, name_at(body, 16), mode & 0xFFFF, caller, 0)
+        except FileExistsError:
+            return errno.EEXIST if flags & os.O_EXCL else errno.ESTALE
+        return self._entry(*made) + abi.OPEN_OUT.pack(0, _KEEP_CACHE, 0)
 
     def mkdir(self, header: Header, body: memoryview) -> Reply:
         """MKDIR."""

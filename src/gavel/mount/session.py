@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from gavel.errors import VolumeFull
 from gavel.limits import FUSE_REQUEST_MAX
 from gavel.mount import abi
 from gavel.mount.failures import errno_of
@@ -85,6 +86,7 @@ class Session:
         self._buffer = bytearray(FUSE_REQUEST_MAX + 2 * _PAGE)
         self._buffers = (self._buffer,)
         self._view = memoryview(self._buffer)
+        self.make_room: Callable[[Callable[[], None]], bool] = lambda again: False  # see Engine.make_room
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._again = False
@@ -174,10 +176,27 @@ class Session:
         except IndexError as error:
             # An opcode from a kernel's future is refused for this time only; ENOSYS would be for ever.
             reply = errno.EOPNOTSUPP if header[1] >= len(self._handlers) else errno_of(error)
+        except VolumeFull as error:
+            reply = None if self._try_again(length) else errno_of(error)
         except Exception as error:
             reply = errno_of(error)
         if reply is not None:
             self.reply(header[2], reply)
+
+    def _try_again(self, length: int) -> bool:
+        """Answer a request that found no room once more when there may be some; whether that is worth it."""
+        kept = bytes(self._view[:length])
+
+        def again() -> None:
+            header = abi.IN_HEADER.unpack_from(kept)
+            try:
+                reply = self._handlers[header[1]](header, memoryview(kept)[abi.HEADER_SIZE :])
+            except Exception as error:
+                reply = errno_of(error)
+            if reply is not None and self.fd >= 0:
+                self.reply(header[2], reply)
+
+        return self.make_room(again)
 
     def reply(self, unique: int, reply: bytes | int | list[Buffer]) -> None:
         """Answer a request: with a payload, or an errno. A request that was withdrawn meanwhile needs none."""

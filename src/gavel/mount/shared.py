@@ -11,6 +11,7 @@ behind in the mount's own tables.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -18,24 +19,29 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from gavel.cache.attempts import Finished
 from gavel.cache.held_view import past_of
+from gavel.errors import GavelError
+from gavel.filesystem import snapshots, when
 from gavel.media.room import Space
 from gavel.mount import abi
 from gavel.mount.failures import errno_of
 from gavel.mount.mount import Mount, Options
+from gavel.mount.names import Names
 from gavel.mount.nodes import Nodes
 from gavel.mount.session import Handler, Header, Reply
+from gavel.runtime.moments import local_zone
 from gavel.transaction.transaction import Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger("gavel.mount")
+_MARK = b"@@"
 
 # Requests that never touch a record, or that have nothing to wait for.
 AT_ONCE = frozenset(
     {
         abi.FORGET, abi.BATCH_FORGET, abi.RELEASE, abi.RELEASEDIR, abi.DESTROY, abi.INTERRUPT, abi.NOTIFY_REPLY,
-        abi.INIT, abi.OPEN, abi.OPENDIR, abi.CREATE, abi.FLUSH, abi.POLL, abi.IOCTL, abi.GETLK, abi.SETLK, abi.SETLKW,
+        abi.INIT, abi.OPEN, abi.OPENDIR, abi.FLUSH, abi.POLL, abi.IOCTL, abi.GETLK, abi.SETLK, abi.SETLKW,
         abi.BMAP, abi.ACCESS, abi.SETUPMAPPING, abi.REMOVEMAPPING, abi.FSYNC, abi.FSYNCDIR, abi.SYNCFS, abi.STATFS,
     }
 )  # fmt: skip
@@ -46,6 +52,9 @@ class Client(Protocol):
 
     def start(self, operation: Callable[[Transaction], Any], done: Callable[[Finished], None], at: int = 0) -> None:
         """Run an operation to its end, and tell that."""
+
+    async def point(self) -> int:
+        """A tid whose state has all that was acknowledged before this was asked."""
 
     def space(self) -> Space:
         """Sizes of the filesystem, as of lately."""
@@ -96,9 +105,13 @@ class SharedMount(Mount):
 
     def __init__(self, client: Client, directory: str, options: Options | None = None) -> None:
         self._running = Running(client)
-        super().__init__(self._running, directory, options)
+        self._last = 0  # the newest tid when a moment was asked for last
+        self._asking: set[asyncio.Task[None]] = set()
+        given = options or Options()
+        super().__init__(self._running, directory, given._replace(moment=self._moment))
 
-    def _table(self, table: list[Handler], nodes: Nodes) -> list[Handler]:
+    def _table(self, table: list[Handler], nodes: Nodes, names: Names) -> list[Handler]:
+        table[abi.CREATE] = names.create  # the way by LOOKUP and MKNOD takes two requests, and others come between
         return [
             handler if opcode in AT_ONCE else partial(self._start, handler, nodes)
             for opcode, handler in enumerate(table)
@@ -107,6 +120,34 @@ class SharedMount(Mount):
     def _start(self, handler: Handler, nodes: Nodes, header: Header, body: memoryview) -> Reply:
         """Begin to answer a request; its bytes are kept, since the buffer they lie in is used again."""
         kept = memoryview(bytes(body))
+        if header[1] == abi.LOOKUP and _MARK in bytes(kept):
+            task = asyncio.get_running_loop().create_task(self._start_at_the_time(handler, nodes, header, kept))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        else:
+            self._run(handler, nodes, header, kept)
+        return None
+
+    async def _start_at_the_time(self, handler: Handler, nodes: Nodes, header: Header, kept: memoryview) -> None:
+        """Begin to answer a request that names a moment: what that is depends on what the newest state is."""
+        try:
+            self._last = max(self._last, await self._running.client.point())
+        except GavelError as error:
+            self._reply(header[2], errno_of(error))
+        else:
+            self._run(handler, nodes, header, kept)
+
+    def _moment(self, text: str) -> int:
+        """The tid that a WHEN stands for to the request that is being run; raises BadWhen."""
+        tx = self._running.present
+
+        def snapshot(name: str) -> int | None:
+            found = snapshots.find(tx, name)
+            return None if found is None else found.tid
+
+        return when.parse(text, tx.now, local_zone(), snapshot, 1, self._last)
+
+    def _run(self, handler: Handler, nodes: Nodes, header: Header, kept: memoryview) -> None:
         running, views = self._running, nodes.views
         entered: list[int] = []
 
@@ -130,4 +171,3 @@ class SharedMount(Mount):
                 self._reply(header[2], reply)
 
         self._running.client.start(operation, done)
-        return None

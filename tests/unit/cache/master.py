@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
 
 from gavel.errors import BadRequest, HistoryPruned
 from gavel.keys import records
@@ -19,9 +20,10 @@ def k(name: str) -> bytes:
 
 
 class Master:
-    """Every version of every record; tids are 256, 512, ..."""
+    """Every version of every record; tids are 256, 512, ..., or times of a `clock` (ns)."""
 
-    def __init__(self, page: int = PAGE) -> None:
+    def __init__(self, page: int = PAGE, clock: Callable[[], int] = lambda: 0) -> None:
+        self._clock = clock
         self.tid = 256
         self.page = page
         self.horizon = 256
@@ -52,7 +54,7 @@ class Master:
         return self.change({k(key): value for key, value in values.items()})
 
     def change(self, writes: dict[bytes, bytes | None]) -> int:
-        self.tid += 256
+        self.tid = max(self.tid + 256, self._clock() // 1000 << 8)
         for key, value in writes.items():
             if key not in self.versions:
                 insort(self.keys, key)

@@ -259,3 +259,19 @@ def test_wrong_answers_are_told_as_errors(master: Master, remote: Remote) -> Non
     attempt.heard(requests.Look([]), requests.Done(), NOW)
     done = attempt.run(NOW)
     assert isinstance(done, Finished) and isinstance(done.error, GavelError)
+
+
+def test_the_time_of_an_operation_is_that_of_its_first_run(master: Master, remote: Remote) -> None:
+    """A request for `name@@-1s` once ran until the moment it named had passed the last change: each run named another."""
+    times: list[int] = []
+
+    def operation(tx: Transaction) -> None:
+        times.append(tx.now)
+        tx.get(k("a"))
+
+    attempt, now = remote.start(operation, 1), NOW
+    while not isinstance(step := attempt.run(now), Finished):
+        now += 1000
+        for question in step:
+            attempt.heard(question, master.answer(question), now)
+    assert len(times) == 2 and len(set(times)) == 1
