@@ -262,7 +262,7 @@ def test_wrong_answers_are_told_as_errors(master: Master, remote: Remote) -> Non
 
 
 def test_the_time_of_an_operation_is_that_of_its_first_run(master: Master, remote: Remote) -> None:
-    """A request for `name@@-1s` once ran until the moment it named had passed the last change: each run named another."""
+    """A request for `name@@-1s` once ran until what it named had passed the last change: each run named another."""
     times: list[int] = []
 
     def operation(tx: Transaction) -> None:
