@@ -319,6 +319,14 @@ def test_deep_and_long_lines_are_refused(line: bytes) -> None:
     assert "result" in found[-1]
 
 
+@pytest.mark.parametrize("rate", [0, -1, 0.5, "fast", [1]])
+def test_a_rate_that_is_none_is_refused(rate: object) -> None:
+    """It was divided by, in the loop of the mount: the job never ended, and all others waited for it."""
+    found = told([json.dumps({"call": "scrub", "args": {"rate": rate}}).encode(), b'{"call":"scrub"}'])
+    assert found[0]["error"]["kind"] == "BadRequest"
+    assert "result" in found[1]
+
+
 def test_the_calls_that_are_tried_are_all_there_are() -> None:
     with tempfile.TemporaryDirectory() as base:
         volume(Path(base))

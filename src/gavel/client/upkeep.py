@@ -109,7 +109,9 @@ def prune(
 
 
 def run_scrub(present: Present, rate: int | None = None) -> Generator[Progress, None, Scrubbed]:
-    """Read and verify everything, at most `rate` bytes a second."""
+    """Read and verify everything, at most `rate` bytes a second. Raises BadRequest for a rate that is none."""
+    if rate is not None and (not isinstance(rate, int) or rate < 1):
+        raise BadRequest(f"{rate!r} is no number of bytes a second; give a whole one, 1 at least")
     engine = present.engine
     return _followed(engine, "scrub", scrub(engine.history, engine.volume, engine.look), rate)
 
