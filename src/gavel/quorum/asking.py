@@ -90,12 +90,13 @@ class Asking:
                 known = desk.machine.outcome(tx)
             register = self._registers.find(tx) if known is None else None
             if register is None:
-                self._reply(request, known or Forgotten(tx.born))
+                self._reply(request, known if known is not None else Forgotten(tx.born))
                 return
             self._enlist(register, request)
             self._coordinator.begin(register)
         elif register.executed or register.decided == ABORT or tx in self._registers.over:
-            self._reply(request, register.outcome or desk.machine.outcome(tx) or Forgotten(tx.born))
+            known = register.outcome if register.outcome is not None else desk.machine.outcome(tx)
+            self._reply(request, known if known is not None else Forgotten(tx.born))
         else:
             self._enlist(register, request)
             if register.decided == UNDECIDED:
@@ -162,7 +163,7 @@ class Asking:
 
     def _end(self, tx: TxId, outcome: Outcome | None) -> None:
         for _, _, request in self._waiting.pop(tx, ()):
-            self._reply(request, outcome or Forgotten(tx.born))
+            self._reply(request, outcome if outcome is not None else Forgotten(tx.born))
 
     def ended(self, register: Register) -> None:
         """Its life is over and it was never decided here."""

@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from gavel.effects import Effect, Observe, Sync
@@ -189,6 +189,15 @@ class Desk:
         """Something worth a log line."""
         self.effects.append(Observe(name, fields))
 
+    def drop_votes(self, facts: Collection[type[Message]]) -> None:
+        """A new epoch: what was to be said as a vote in the former one, now or when it is durable, is not said."""
+        for mark in (self._mark, self._flying):
+            if mark is not None:
+                mark.held.clear()
+        self.local.clear()
+        for node, messages in self.outbox.items():
+            self.outbox[node] = [message for message in messages if type(message) in facts]
+
     # Out to the ledger.
 
     def write(self, entry: Entry) -> None:
@@ -200,6 +209,8 @@ class Desk:
         self._mark.reserved = tick
         if self.alone:
             self.clock.synced(tick)
+        else:
+            self._mark.wanted = True  # until it is durable, nobody may hear how far the clock is
 
     def note_decided(self, register: Register) -> None:
         """The decision about it is among the entries."""

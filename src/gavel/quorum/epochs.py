@@ -25,6 +25,7 @@ from gavel.quorum.catchup import CatchUps
 from gavel.quorum.desk import Desk
 from gavel.quorum.messages import (
     ABORT,
+    FACTS,
     NO_BALLOT,
     UNDECIDED,
     Choose,
@@ -262,6 +263,7 @@ class Epochs:
         self.sealed_at = self._wanted = self._backed = self._change = None
         self._promised = self._accepted = NO_BALLOT
         self._registers.void(record)
+        desk.drop_votes(FACTS)
         self._watermark.restart()
         self._catch_ups.restart(informed)
         desk.clock.observe(end_of(record.floor))

@@ -33,6 +33,8 @@ class TooOld(NamedTuple):
 class Aborted(NamedTuple):
     """The masters decided that it never happens. The same under a new txid is welcome."""
 
+    why: str = "whoever coordinated it was lost before a majority had proposed"
+
 
 Outcome = Committed | Collided | TooOld | Aborted
 

@@ -267,6 +267,10 @@ Message = (
 )
 
 
+FACTS: Final[frozenset[type[Message]]] = frozenset({Decided, Closed, BodyAsk, BodyTold, CatchUp, Piece, Start, Refused})
+"""what is true, or asked for, whatever the epoch; everything else counts only in the epoch that its batch names"""
+
+
 class Vouch(Struct, array_like=True, frozen=True, gc=False):
     """All my proposals from here on are above `now`; those before are in the items of this stream up to this number.
 

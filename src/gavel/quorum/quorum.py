@@ -352,7 +352,7 @@ class Quorum:
             self.asking.pending
             or bool(self.registers.undecided)
             or desk.time < self._busy_until
-            or not desk.acting
+            or not (desk.acting or self.epochs.expelled)
             or self.watermark.blocked_at > 0
         )
 
@@ -372,6 +372,8 @@ class Quorum:
         self.asking.look()
         if not desk.alone and desk.time - self._vouched_at >= VOUCH_MS * MS:
             self._vouched_at = desk.time
+            if desk.vouching:
+                desk.clock.follow()
             self._speak(VOUCH_MS * MS)
 
     def _beat(self) -> None:
@@ -384,13 +386,16 @@ class Quorum:
         if desk.alone:
             return
         self.identities.remember()
-        desk.clock.follow()
+        if desk.vouching:
+            desk.clock.follow()
         desk.urge()
         self._speak(0)
 
     def _speak(self, silence: int) -> None:
         """See that every member hears from this one that has not for so long."""
         desk = self.desk
+        if self.epochs.expelled:
+            return
         for node in desk.electorate.everybody:
             if node != self.me and desk.time - desk.peers[node].spoken_at >= silence:
                 desk.outbox.setdefault(node, [])

@@ -63,6 +63,7 @@ class Reads:
         if len(self._told) < self._desk.electorate.majority:
             return
         point = max(self._told.values())
+        self._desk.clock.observe(point)  # else nothing here might vouch for it for a while
         for request in self._asking:
             self._count += 1
             heappush(self._waiting, (point, self._count, request))

@@ -276,6 +276,10 @@ class Registers:
     def forget(self, horizon: int) -> int:
         """Drop the registers whose lives end at or below it; how many."""
         dropped = 0
+        for blob, parked in list(self._parked.items()):
+            self._parked[blob] = {at: asked for at, asked in parked.items() if asked.tx in self.undecided}
+            if not self._parked[blob]:
+                del self._parked[blob]
         for bucket in sorted(bucket for bucket in self._buckets if (bucket + 1) << BUCKET_BITS <= horizon):
             for tx in self._buckets.pop(bucket):
                 register = self.table.pop(tx)
@@ -292,6 +296,7 @@ class Registers:
         for register in self.table.values():
             register.attempt = None
             register.resume_at = register.failures = 0
+            register.outbid = max(register.outbid, register.promised)
             if register.decided == UNDECIDED and register.tx not in carried:
                 register.promised = register.accepted = NO_BALLOT
                 register.value = ABORT

@@ -2,9 +2,9 @@
 
     .venv/bin/python -m tests.unit.quorum.walk --seeds 500 [--first 0] [--without RULE] [--nodes 3]
 
-What must hold is checked on the way and at the end, after everything is healed: one decision a transaction; the same history up to the lower
-of two watermarks, outcomes included; acknowledged before another was proposed means a lower tid; read points at or above what was acknowledged;
-in the end everybody knows everything.
+What must hold is checked on the way and at the end, after everything is healed: one decision a transaction; the same
+history up to the lower of two watermarks, outcomes included; acknowledged before another was proposed means a lower
+tid; read points at or above what was acknowledged; in the end everybody knows everything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from gavel.effects import Effect, PeerDown, PeerUp, Received, Reply
 from gavel.errors import GavelError
 from gavel.quorum.machine import Aborted, Collided, Committed
-from gavel.quorum.messages import ABORT, UNDECIDED, Member, TxId
+from gavel.quorum.messages import UNDECIDED, Member, TxId
 from gavel.quorum.requests import Propose, ReadPoint, Reconfigure
 from gavel.quorum.rules import ALL, Rules
 from gavel.quorum.votes import MASTER, SLAVE
