@@ -245,6 +245,10 @@ def check(present: Present, deep: bool) -> Generator[Progress, None, list[Proble
         else:
             seen = min(seen + SLICE_NODES, nodes)
         yield Progress(seen, nodes, "nodes")
+    for text in _in_turns(engine, engine.history.recount()) if deep else ():
+        if text:
+            problems.append(Problem("live_bytes_counted", 0, "the map", text))
+        yield Progress(nodes, nodes, "map")
     done = 0
 
     def advance(count: int) -> None:

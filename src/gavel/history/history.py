@@ -37,6 +37,7 @@ from gavel.history.changes import changed_since, changes_between
 from gavel.history.check import Claims, problems
 from gavel.history.horizon import Horizon, recalled, said
 from gavel.history.prune import judged
+from gavel.history.recount import live_bytes_counted
 from gavel.history.versions import Change, Counts, Step, Version
 from gavel.history.walk import data_in, walk
 from gavel.keys.records import UNVERSIONED
@@ -449,6 +450,13 @@ class History:
         if after is not None:
             return found, (b"p" if past else b"c") + after
         return found, None if past else b"p"
+
+    def recount(self) -> Iterator[str]:
+        """Big-blocks of which the map counts other live bytes than the trees have, one sentence each; see recount.py.
+
+        Reads every leaf of data. Yields "" from time to time, as check(). Left open where others change the trees.
+        """
+        return live_bytes_counted(self._current, self._past, self._volume.alive)
 
     def check(self, deep: bool) -> Iterator[str]:
         """Problems, one sentence each; none means sound. `deep` reads every node, else only what is in memory.

@@ -16,7 +16,7 @@ from gavel.limits import BIG_BLOCK, FRAME_MAX
 from gavel.media.blockmap import BlockMap
 from gavel.media.checkpoint import Image
 from gavel.media.device import Device
-from gavel.media.layout import ABSENT, FREE, HEADER, Header
+from gavel.media.layout import ABSENT, FREE, HEADER, LOG, TREE, Header
 from gavel.media.log import Log, keeps
 from gavel.media.members import Member, Members, Use
 from gavel.media.nodes import Nodes
@@ -188,6 +188,11 @@ class Allocation:
         the one that has nothing live in them; what is moved out of them may be appended with `reserve`.
         """
         return victims(self._map, share, self._spared())
+
+    def alive(self) -> dict[int, int]:
+        """By big-block, how many bytes of file data and nodes the map counts as referred to; none is left out but 0."""
+        kinds, live = self._map.kinds, self._map.live
+        return {block: live[block] for block in self._map.used() if live[block] and kinds[block] in (LOG, TREE)}
 
     def space(self) -> Space:
         """Bytes by use; whole big-blocks but for `free` and `live`."""
