@@ -28,7 +28,8 @@ from typing import Any
 
 from benchmarks.measure import Row
 from benchmarks.places import scratch
-from gavel.client.volumes import format_volume
+from gavel.client.fs import Fs
+from gavel.client.volumes import format_volume, open_engine
 from gavel.filesystem import data, namespace, superblock
 from gavel.filesystem.caller import Caller
 from gavel.keys.records import ROOT_OBJECT
@@ -294,8 +295,68 @@ def in_memory(size: int, use: Callable[[Device], tuple[list[float], list[float]]
     return use(device)
 
 
+# -- what comes back ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def fresh() -> Iterator[tuple[Fs, Engine]]:
+    """An empty filesystem in a file."""
+    with scratch() as base:
+        path = base / "disk.gavel"
+        format_volume(path, size=512 * BIG_BLOCK)
+        engine, device = open_engine(path)
+        with Fs(engine, WHO, on_close=device.close) as fs:
+            yield fs, engine
+
+
+def overwritten(times: int, kept: int = 10) -> tuple[float, float]:
+    """MB of big-blocks in use, and of these alive, when a page was written so often and the last versions stay."""
+    noise = random.Random(2)
+    with fresh() as (fs, engine):
+        for n in range(times):
+            fs.write_bytes("page", noise.randbytes(PAGE))
+            with engine.turn:
+                engine.flush()  # a version of its own: what is not flushed is overwritten in memory
+            if n >= times - kept:
+                fs.snapshot_create(f"version-{n}")
+        fs.prune(everything=True)
+        fs.reblock()
+        assert len(fs.history("page")) >= kept
+        space = engine.space()
+        return (space.log + space.tree + space.map) / 1e6, space.live / 1e6
+
+
+def space_rows(times: int) -> list[Row]:
+    (used, live), (used_ten, live_ten) = overwritten(times), overwritten(10)
+    what = f"a page written {times:,} times, 10 versions kept"
+    return [
+        Row(f"{what}: space", "MB", used, "10 writes", used_ten, used / used_ten, "<= 1.2"),
+        Row(f"{what}: alive", "MB", live, "10 writes", live_ten, live / live_ten, "<= 1.2"),
+    ]
+
+
+def halved(files: int, size: int) -> Row:
+    """What reblock returns when half of the files are removed and pruned."""
+    noise = random.Random(3)
+    with fresh() as (fs, _):
+        empty = fs.info().free
+        for n in range(files):
+            if n % 1000 == 0:
+                fs.mkdir(f"d{n // 1000}")
+            fs.write_bytes(f"d{n // 1000}/f{n}", noise.randbytes(size))
+        fs.sync()
+        full = fs.info().free
+        for n in range(0, files, 2):
+            fs.unlink(f"d{n // 1000}/f{n}")
+        fs.prune(everything=True)
+        fs.reblock()
+        back, half = (fs.info().free - full) / 1e6, (empty - full) / 2e6
+    what = f"rm of every other of {files:,} files of {size:,} B: back"
+    return Row(what, "MB", back, "half", half, back / half, ">= 0.95")
+
+
 def run(large: bool) -> list[Row]:
-    """Rows; large: 20,000 files, 10 turns of 500 commits each way."""
+    """Rows; large: 20,000 files, 10 turns of 500 commits each way; 100,000 overwrites; 150 MB of files."""
     files, turns, count = (20_000, 10, 500) if large else (300, 1, 30)
     size = 256 * BIG_BLOCK
     rows: list[Row] = []
@@ -303,4 +364,6 @@ def run(large: bool) -> list[Row]:
         for what, words in ((COMMIT, "commit"), (FSYNC, "commit with fsync")):
             found = place(size, partial(latencies, what=what, cpu=unit != "ms", files=files, turns=turns, count=count))
             rows += latency_rows(name, words, unit, *found)
+    rows += space_rows(100_000 if large else 100)
+    rows += [halved(1_500 if large else 200, 100_000), halved(20_000 if large else 200, 6_000)]
     return rows

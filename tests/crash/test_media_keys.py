@@ -63,7 +63,8 @@ def cut_through_rekeys(workload: Workload, rekeys: int) -> None:
         run(workload, 20)
         workload.finish_checkpoint()
         new, promised = 1 - new, False
-        workload.toy.volume.rekey(KEYS[new], random.randbytes(LOCK_ENTROPY))
+        volume = workload.toy.volume
+        volume.rekey(volume.new_lock(KEYS[new], random.randbytes(LOCK_ENTROPY)))
         run(workload, 2)
         workload.finish_checkpoint()
         workload.begin_checkpoint()
@@ -77,10 +78,10 @@ def test_a_cut_at_every_write_of_a_rekey_leaves_one_key_that_opens(seed: int) ->
 
 
 def test_a_rekey_that_wraps_another_data_key_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(volume: Volume, key: KeyFile, entropy: bytes) -> None:
-        volume._lock = make_lock(key, bytes(32), volume.identity, entropy)
+    def wrong(volume: Volume, key: KeyFile, entropy: bytes) -> bytes:
+        return make_lock(key, bytes(32), volume.identity, entropy)
 
-    monkeypatch.setattr(Volume, "rekey", wrong)
+    monkeypatch.setattr(Volume, "new_lock", wrong)
     workload = make(0)
     with pytest.raises((GavelError, AssertionError)):
         cut_through_rekeys(workload, 8)

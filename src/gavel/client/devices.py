@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
@@ -103,7 +104,8 @@ def rekey(present: Present, key: Key) -> Generator[Progress, None, str]:
     Data stays as it is: only the wrapping of the data key is changed. Raises BadRequest for a volume in clear.
     """
     engine = present.engine
-    yield from _answered(engine, "changing the key", lambda heard: engine.request_rekey(key, heard))
+    lock = yield from _beside(engine, "changing the key", lambda: engine.new_lock(key))
+    yield from _answered(engine, "changing the key", lambda heard: engine.request_rekey(lock, heard))
     return engine.volume.locked_by
 
 
@@ -142,6 +144,17 @@ def _answered(engine: Engine, what: str, ask: Callable[[Waiter], T]) -> Generato
     if isinstance(answer, GavelError):
         raise answer
     return value
+
+
+def _beside(engine: Engine, what: str, work: Callable[[], T]) -> Generator[Progress, None, T]:
+    """The result of work that takes long and needs no turn, done in a thread; raises what it raises."""
+    with ThreadPoolExecutor(1, "gavel-work") as threads:
+        future = threads.submit(work)
+        while not future.done():
+            if engine.threaded:
+                wait([future], LOOK_SECONDS)
+            yield Progress(0, None, what, pause=LOOK_SECONDS)
+        return future.result()
 
 
 def _member(engine: Engine, number: int) -> Member:

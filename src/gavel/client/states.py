@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from gavel.client import paths
 from gavel.client.runner import Operation, P, Runner, read_only
-from gavel.errors import ReadOnly
+from gavel.errors import ReadOnly, VolumeFull
 from gavel.filesystem import orphans
 from gavel.keys import records
 from gavel.runtime.engine import Engine
@@ -60,9 +60,19 @@ class Present:
             return result
 
         engine = self.engine
+        try:
+            return self._write(noting, nameless)
+        except VolumeFull:
+            if not engine.threaded or engine.turn.mine or not engine.make_room_now():
+                raise
+            nameless.clear()
+            return self._write(noting, nameless)
+
+    def _write(self, operation: Callable[[Transaction], T], nameless: list[int]) -> T:
+        engine = self.engine
         with engine.turn:
             try:
-                result = engine.write_outside(noting)
+                result = engine.write_outside(operation)
             except ReadOnly as error:
                 raise read_only(error.why) from None
             if self._released:

@@ -101,7 +101,8 @@ def prune(
     override = None if policy is None else (directory, policy)
     history = present.engine.history
     if dry_run:
-        return _followed(present.engine, "prune (dry run)", pruning.estimate(history, override, everything))
+        steps = pruning.estimate(history, present.engine.look, override, everything)
+        return _followed(present.engine, "prune (dry run)", steps)
     return _followed(present.engine, "prune", pruning.prune(history, override, everything))
 
 

@@ -221,6 +221,7 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
     engine.on_outside.append(mount.changed_outside)
     try:
         await admin.start()
+        mount.make_room = engine.make_room
         await mount.start()
         engine.jobs.busy = lambda: mount.busy
         engine.jobs.pending = lambda: mount.pending

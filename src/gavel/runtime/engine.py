@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -208,12 +209,19 @@ class Engine:
         """
         self._request(Checkpoint(-next(self._tickets), clean), waiter, flush)
 
-    def request_rekey(self, key: Key, waiter: Waiter) -> None:
-        """Let another key open the volume; `waiter` hears when the old one opens no copy of the header any more.
+    def new_lock(self, key: Key) -> bytes:
+        """What request_rekey() wants for a key; takes long, so call it without the turn, in a thread of its own.
 
         Raises BadRequest for a volume in clear or a key that cannot be, ReadOnly.
         """
-        self.volume.rekey(key, secrets.token_bytes(LOCK_ENTROPY))
+        return self.volume.new_lock(key, secrets.token_bytes(LOCK_ENTROPY))
+
+    def request_rekey(self, lock: bytes, waiter: Waiter) -> None:
+        """Let the key of a new_lock() open the volume; `waiter` hears when the old one opens no copy of the header.
+
+        Raises ReadOnly.
+        """
+        self.volume.rekey(lock)
 
         def again(result: int | GavelError) -> None:
             if isinstance(result, GavelError):
@@ -222,6 +230,24 @@ class Engine:
                 self.request_checkpoint(waiter)
 
         self.request_checkpoint(again)
+
+    def make_room(self, done: Callable[[], None]) -> bool:
+        """Begin a checkpoint after VolumeFull, if one may free anything; whether it does.
+
+        The log since the last one is free then, and so is what has died meanwhile. `done` is called when it has ended,
+        well or not: it is time to try again, once.
+        """
+        if not (self.volume.replay_size[1] or self.cache.dirty):
+            return False
+        self.request_checkpoint(lambda _: done())
+        return True
+
+    def make_room_now(self) -> bool:
+        """Like make_room, for threads: waits until it has ended, so call it without the turn."""
+        ended = threading.Event()
+        with self.turn:
+            begun = self.make_room(ended.set)
+        return begun and ended.wait()
 
     async def sync(self) -> int:
         """Flush and wait until it is durable; returns the tid that names this state. Raises as flush."""

@@ -37,6 +37,11 @@ class Turn:
         """Whether another thread waits for it."""
         return bool(self._wanting)
 
+    @property
+    def mine(self) -> bool:
+        """Whether this thread has it."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
     def __enter__(self) -> None:
         if not self._lock.acquire(False):
             self.acquire()

@@ -82,15 +82,18 @@ def prune(
     return Pruned(before.horizon, after.horizon, len(after.kept), dropped)
 
 
-def estimate(history: History, keep: tuple[int, Policy] | None = None, everything: bool = False) -> Steps[Pruned]:
-    """What prune() with the same arguments would do now; changes nothing."""
+def estimate(
+    history: History,
+    look: Callable[[int], Transaction],
+    keep: tuple[int, Policy] | None = None,
+    everything: bool = False,
+) -> Steps[Pruned]:
+    """What prune() with the same arguments would do now; changes nothing, also where nothing may be changed.
 
-    def planned(tx: Transaction) -> Moved:
-        moved = moving(history, keep, everything)(tx)
-        tx.writes.clear()
-        return moved
-
-    before, after = yield Write(planned)
+    `look` gives a view of a tid.
+    """
+    yield Ask.COMMITTED
+    before, after = moving(history, keep, everything)(look(history.last_tid))
     count = size = 0
     total = history.counts().past_records
     at: bytes | None = b"" if after.horizon else None

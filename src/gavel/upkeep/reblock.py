@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from gavel.btree.node import HEIGHT_MAX, NODE_MAX
 from gavel.errors import Damaged, DeviceFailed, DeviceFull, VolumeFull
 from gavel.history.history import History
 from gavel.history.versions import Version
@@ -30,6 +31,7 @@ from gavel.upkeep.scrub import verify
 from gavel.upkeep.walk import portions, versions
 
 _MOVED_MAX = REPLAY_BYTES_MAX // 2  # bytes copied between two checkpoints, so that recovery stays short
+_STEP_NODES = (JOB_RECORDS + HEIGHT_MAX) * NODE_MAX  # bytes of nodes that a step dirties at most
 
 
 class Reblocked(NamedTuple):
@@ -67,7 +69,7 @@ def reblock(history: History, volume: Volume, share: float = 0.9) -> Steps[Reblo
     while victims := _choose(volume, share, candidates):
         work.full = False
         emptied = work.blocks
-        yield from _empty_nodes(history, {victim.block for victim in victims if victim.kind == TREE}, work)
+        yield from _empty_nodes(history, volume, {victim.block for victim in victims if victim.kind == TREE}, work)
         yield from _empty_log(history, volume, {victim.block for victim in victims if victim.kind == LOG}, work)
         yield Ask.CHECKPOINT
         yield Ask.CHECKPOINT  # a big-block is free once the durable map knows it to be dead
@@ -99,15 +101,22 @@ def _choose(volume: Volume, share: float, candidates: Collection[int]) -> list[V
     return chosen
 
 
-def _empty_nodes(history: History, blocks: set[int], work: _Work) -> Steps[None]:
+def _empty_nodes(history: History, volume: Volume, blocks: set[int], work: _Work) -> Steps[None]:
     """Have every node in these big-blocks written elsewhere by the next checkpoints."""
     cursor: bytes | None = b"" if blocks else None
-    while cursor is not None:
+    while cursor is not None and (yield from _has_room(history, volume, work)):
         cursor, count = history.evacuate(blocks, cursor, JOB_RECORDS)
         work.nodes += count
-        if history.dirty_bytes > JOB_DIRTY_MAX:
-            yield Ask.CHECKPOINT
         yield work.progress()
+
+
+def _has_room(history: History, volume: Volume, work: _Work) -> Steps[bool]:
+    """Whether a checkpoint will find room for the nodes of one step more; one is made when enough of them wait."""
+    if history.dirty_bytes + _STEP_NODES > min(JOB_DIRTY_MAX, volume.node_room) or work.since > _MOVED_MAX:
+        yield Ask.CHECKPOINT
+        work.since = 0
+    work.full = work.full or history.dirty_bytes + _STEP_NODES > volume.node_room
+    return not work.full
 
 
 def _empty_log(history: History, volume: Volume, blocks: set[int], work: _Work) -> Steps[None]:
@@ -120,14 +129,12 @@ def _empty_log(history: History, volume: Volume, blocks: set[int], work: _Work) 
         for portion, fetch in portions([version for version in found if _lies_in(version, volume, uses)]):
             yield fetch
             for version in portion:
+                if not (yield from _has_room(history, volume, work)):
+                    return
                 yield Ask.QUIET
-                if work.full or not _lies_in(version, volume, uses):
-                    continue
-                _move_or_note(history, volume, version, copies, work)
-                if work.since > _MOVED_MAX or history.dirty_bytes > JOB_DIRTY_MAX:
-                    yield Ask.CHECKPOINT
-                    work.since = 0
-                yield work.progress()
+                if _lies_in(version, volume, uses):
+                    _move_or_note(history, volume, version, copies, work)
+                    yield work.progress()
         yield work.progress()
 
 

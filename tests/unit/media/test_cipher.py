@@ -200,7 +200,7 @@ def test_rekey_wraps_the_data_key_anew_and_two_checkpoints_later_the_old_lock_is
     volume.add_live(place, len(SECRET) + volume.overhead)
     sync(volume, device)
     old = device.read(layout.LOCK_AT, LOCK.size)
-    volume.rekey(FILE, bytes(LOCK_ENTROPY))
+    volume.rekey(volume.new_lock(FILE, bytes(LOCK_ENTROPY)))
     assert volume.locked_by == "key file"
     opened(device.crash(Random(1)), WORDS)
     checkpoint(volume, device)
@@ -211,7 +211,7 @@ def test_rekey_wraps_the_data_key_anew_and_two_checkpoints_later_the_old_lock_is
     volume, _ = opened(device)
     assert volume.read(place, len(SECRET) + volume.overhead) == SECRET
     with pytest.raises(BadRequest):
-        volume.rekey(KeyFile(b""), bytes(LOCK_ENTROPY))
+        volume.new_lock(KeyFile(b""), bytes(LOCK_ENTROPY))
 
 
 def test_a_volume_in_clear_has_no_key_to_change() -> None:
@@ -220,5 +220,5 @@ def test_a_volume_in_clear_has_no_key_to_change() -> None:
     volume = Volume.open(device)
     list(volume.replay())
     with pytest.raises(BadRequest, match="not encrypted"):
-        volume.rekey(FILE, bytes(LOCK_ENTROPY))
+        volume.rekey(volume.new_lock(FILE, bytes(LOCK_ENTROPY)))
     assert (volume.locked_by, volume.overhead) == ("", 0)

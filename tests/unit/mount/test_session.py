@@ -168,3 +168,39 @@ def test_unexpected_errors_are_told_once(caplog: pytest.LogCaptureFixture) -> No
             raise LookupError("strange")
         assert errno_of(caught.value) == errno.EIO
     assert len([one for one in caplog.records if "strange" in one.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(("room", "expected"), [(1, (0, 21, b"done")), (2, (-errno.ENOSPC, 21, b""))])
+def test_a_request_that_finds_no_room_is_tried_once_more(room: int, expected: tuple[int, int, bytes]) -> None:
+    asked: list[bytes] = []
+
+    def full(header: tuple[int, ...], body: memoryview) -> bytes:
+        asked.append(bytes(body))
+        if len(asked) <= room:
+            raise VolumeFull(0, 1)
+        return b"done"
+
+    def make_room(again: Callable[[], None]) -> bool:
+        asyncio.get_running_loop().call_later(0.001, again)
+        return True
+
+    async def work(peer: Peer) -> None:
+        peer.session.make_room = make_room
+        assert await peer.ask(abi.WRITE, b"the bytes", unique=21) == expected
+        assert asked == [b"the bytes"] * 2
+
+    table = list(Kernel().table)
+    table[abi.WRITE] = full
+    conversation(work, table)
+
+
+def test_a_request_that_finds_no_room_is_refused_where_there_is_none_to_make() -> None:
+    def full(header: tuple[int, ...], body: memoryview) -> bytes:
+        raise VolumeFull(0, 1)
+
+    async def work(peer: Peer) -> None:
+        assert await peer.ask(abi.WRITE, b"the bytes", unique=21) == (-errno.ENOSPC, 21, b"")
+
+    table = list(Kernel().table)
+    table[abi.WRITE] = full
+    conversation(work, table)

@@ -39,7 +39,7 @@ def test_rekey_is_done_when_the_waiter_is_called(tmp_path: Path) -> None:
         engine, device = open_engine(path, key=KEY, loop=asyncio.get_running_loop())
         try:
             done: asyncio.Future[int | GavelError] = asyncio.get_running_loop().create_future()
-            engine.request_rekey(FILE, done.set_result)
+            engine.request_rekey(engine.new_lock(FILE), done.set_result)
             return await done
         finally:
             await engine.close()

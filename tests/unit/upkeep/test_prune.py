@@ -95,13 +95,24 @@ def test_an_estimate_says_what_a_prune_does_and_changes_nothing() -> None:
     system, _ = aged()
     engine = system.engine
     count, live = engine.history.counts().past_records, engine.volume.space().data
-    expected = run(system, estimate(engine.history, everything=True))
+    expected = run(system, estimate(engine.history, engine.look, everything=True))
     assert (engine.history.counts().past_records, engine.volume.space().data) == (count, live)
     assert engine.history.horizon == 0
     assert not engine.cache.dirty
     done = run(system, prune(engine.history, everything=True))
     assert (done.versions, done.kept) == (expected.versions, expected.kept)
     assert live - engine.volume.space().data == expected.bytes
+
+
+def test_an_estimate_is_made_where_nothing_may_be_written() -> None:
+    system, _ = aged()
+    expected = run(system, estimate(system.engine.history, system.engine.look, everything=True))
+    assert expected.versions > 0
+    system.checkpoint(clean=True)
+    system.engine.abandon()
+    after = opened(system.device, system.shell.clock(), read_only=True)
+    found = run(after, estimate(after.engine.history, after.engine.look, everything=True))
+    assert (found.versions, found.bytes, found.kept) == (expected.versions, expected.bytes, expected.kept)
 
 
 @pytest.fixture

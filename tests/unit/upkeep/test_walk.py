@@ -23,7 +23,8 @@ def test_portions_are_as_large_as_may_be_fetched_and_keep_the_order() -> None:
 
 
 def test_inline_and_impossible_records_are_passed_on_and_not_fetched() -> None:
-    found = [Version(b"a", 1, None, extents.encode_inline(b"text")), version(3, FRAME_MAX + 1), Version(b"c", 1, None, b"?")]
+    inline = Version(b"a", 1, None, extents.encode_inline(b"text"))
+    found = [inline, version(3, FRAME_MAX + 1), Version(b"c", 1, None, b"?")]
     ((part, fetch),) = portions(found)
     assert part == found
     assert not fetch.ranges
