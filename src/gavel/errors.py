@@ -24,6 +24,17 @@ class Damaged(GavelError):
         super().__init__(f"{what} at byte {offset} is damaged{detail}; run `gavel check --deep` to see how far it goes")
 
 
+class Unwritable(Damaged):
+    """What was changed cannot be committed, as a tree node in its way does not verify; nothing of it was taken."""
+
+    def __init__(self, cause: Damaged) -> None:
+        super().__init__(cause.what, cause.offset, cause.expected, cause.found)
+        self.args = (
+            f"{cause.what} at byte {cause.offset} is damaged, so nothing can be written any more; what was changed"
+            " since the last sync can still be read: copy it elsewhere, unmount, and run `gavel check --deep`",
+        )
+
+
 class NotAVolume(GavelError):
     """The file or device holds no GavelFS volume."""
 
@@ -190,7 +201,9 @@ class QuorumLost(GavelError):
     def __init__(self, waited_ms: int, missing: Sequence[int] = ()) -> None:
         self.waited_ms, self.missing = waited_ms, tuple(missing)
         who = f"; no answer from master {', '.join(map(str, self.missing))}" if self.missing else ""
-        super().__init__(f"no majority of the masters answered within {waited_ms} ms{who}; it may still happen, ask again")
+        super().__init__(
+            f"no majority of the masters answered within {waited_ms} ms{who}; it may still happen, ask again"
+        )
 
 
 class NotAMember(GavelError):
@@ -218,7 +231,9 @@ class Forgotten(GavelError):
 
     def __init__(self, born: int) -> None:
         self.born = born
-        super().__init__(f"how the transaction born at 0x{born:016x} ended is no longer remembered; look at what it wrote")
+        super().__init__(
+            f"how the transaction born at 0x{born:016x} ended is no longer remembered; look at what it wrote"
+        )
 
 
 class BadRequest(GavelError):

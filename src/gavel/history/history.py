@@ -28,7 +28,7 @@ from gavel.btree.overdue import next_due, note, settle
 from gavel.btree.pool import Pool
 from gavel.btree.reach import reach
 from gavel.btree.tree import BTree
-from gavel.errors import Damaged, DeviceFailed, GavelError, HistoryPruned
+from gavel.errors import Damaged, DeviceFailed, GavelError, HistoryPruned, Unwritable
 from gavel.history import horizon as horizons
 from gavel.history import past as closed
 from gavel.history import roots
@@ -346,13 +346,16 @@ class History:
     def prepare(self, tid: int, keys: list[bytes]) -> None:
         """Read all that applying these sorted keys at `tid` will edit. To be called before the transaction is logged.
 
-        Raises Damaged or DeviceFailed with nothing changed: that transaction cannot be applied, others can. One that
-        is in the log and cannot be applied would make the volume unreadable for every later replay.
+        Raises Unwritable or DeviceFailed with nothing changed: that transaction cannot be applied, others can. One
+        that is in the log and cannot be applied would make the volume unreadable for every later replay.
         """
-        there = reach(self._current, keys)
-        if there:
-            suffix = tid.to_bytes(closed.TID_SIZE, "big")
-            reach(self._past, [key + suffix for key in there])
+        try:
+            there = reach(self._current, keys)
+            if there:
+                suffix = tid.to_bytes(closed.TID_SIZE, "big")
+                reach(self._past, [key + suffix for key in there])
+        except Damaged as damage:
+            raise Unwritable(damage) from damage
 
     def apply(self, tid: int, keys: list[bytes], values: list[bytes | None]) -> None:
         """Apply a transaction: sorted unique keys with their new values, None for a deletion.
