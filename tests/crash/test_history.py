@@ -1,11 +1,11 @@
-"""Cuts at every device write of a workload of applies and checkpoints on the real volume.
+"""Cuts at every device write of a workload of applies, upkeep and checkpoints on the real volume.
 
 What comes back is the history as it was after one of the transactions, none older than the last one synced; its
 trees, its live bytes and all its versions are those of that moment, and life goes on from there.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from random import Random
 from unittest.mock import patch
@@ -15,14 +15,14 @@ import pytest
 from gavel.errors import HistoryPruned
 from gavel.history import history
 from gavel.history.horizon import KEY, Horizon, encode, recalled
-from gavel.history.versions import Step
+from gavel.history.versions import Change, Step, Version
 from gavel.keys import records
 from gavel.limits import BIG_BLOCK
-from gavel.media import layout
+from gavel.media import extents, layout
 from gavel.sim.device import SimDevice
 from tests.unit.btree.memory_store import small_nodes
 from tests.unit.history.model import Model, Writes, as_pairs, sorted_lists
-from tests.unit.history.systems import VolumeSystem, node_addresses
+from tests.unit.history.systems import VolumeSystem, node_addresses, shown
 
 SEEDS = range(20) if os.environ.get("GAVEL_SOAK") else range(2)
 END = b"\xff"
@@ -43,6 +43,8 @@ class Workload:
             self.prune()
         elif choice < 0.12:
             self.evacuate()
+        elif choice < 0.18:
+            self.relocate()
         elif choice < 0.6:
             self.apply()
         elif choice < 0.7:
@@ -95,6 +97,18 @@ class Workload:
         while cursor is not None:
             cursor, _ = history.evacuate(blocks, cursor, 3)
 
+    def relocate(self) -> None:
+        """Data lies elsewhere from now on; the old place is given up."""
+        history, volume = self.system.history, self.system.volume
+        found = [one for one, _ in history.walk(b"", data_only=True)]
+        for version in self.random.sample(found, min(len(found), 10)):
+            view = extents.decode(version.value)
+            assert view.extent is not None
+            place = volume.append_data(volume.read(view.extent.place, view.extent.stored))
+            new = extents.encode_view(view.extent._replace(place=place), view.skip, view.view)
+            assert history.relocate(version.key, version.create_tid, version.delete_tid, version.value, new)
+        volume.settle(volume.written)
+
     def advance_checkpoint(self) -> None:
         if self.running is None:
             self.running = self.system.checkpoint()
@@ -104,28 +118,47 @@ class Workload:
                 return
 
 
+def seen(versions: Iterable[Version]) -> list[Version]:
+    """Versions without the places of their extents."""
+    return [one._replace(value=shown(one.key, one.value)) for one in versions]
+
+
+def told(changes: Iterable[Change]) -> list[tuple[bytes, int, bytes | None, bytes | None]]:
+    """The same of changes."""
+    return [(key, tid, old and shown(key, old), new and shown(key, new)) for key, tid, old, new in changes]
+
+
+def state(pairs: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The same of a state."""
+    return {key: shown(key, value) for key, value in pairs.items()}
+
+
 def judge(device: SimDevice, workload: Workload, durable: int) -> VolumeSystem:
     """Open what a power cut left and compare it with the model."""
     system = VolumeSystem(3000, device)
     back, then = system.history, workload.model.until(system.history.last_tid)
     assert back.last_tid in (0, *then.tids)
     assert back.last_tid >= durable
-    assert as_pairs(back.scan(b"", END)) == then.at(back.last_tid)
+    assert state(as_pairs(back.scan(b"", END))) == state(then.at(back.last_tid))
     held = recalled(then.versions(KEY))
     assert (back.horizon, back.kept) == (held.horizon, held.kept)
     for at in workload.random.sample(then.tids, min(3, len(then.tids))):
         if held.readable(at):
-            assert as_pairs(back.scan_at(b"", END, at)) == then.at(at)
+            assert state(as_pairs(back.scan_at(b"", END, at))) == state(then.at(at))
         else:
             with pytest.raises(HistoryPruned):
                 back.scan_at(b"", END, at)
     needed = then.pruned(held)
     for key, versions in then.all.items():
-        left = back.versions(key)
-        assert [each for each in versions if each in left] == left, "nothing but what was"
-        assert [each for each in left if each in needed.all[key]] == needed.all[key], "and all that can be seen"
+        left, wanted = seen(back.versions(key)), seen(needed.all[key])
+        assert [each for each in seen(versions) if each in left] == left, "nothing but what was"
+        assert [each for each in left if each in wanted] == wanted, "and all that can be seen"
     since = held.horizon
-    assert list(back.changes(since, back.last_tid)) == then.changes(since, back.last_tid)
+    assert told(back.changes(since, back.last_tid)) == told(then.changes(since, back.last_tid))
+    for version, _ in back.walk(b"", data_only=True):
+        view = extents.decode(version.value)
+        assert view.extent is not None
+        extents.restore(view.extent, system.volume.read(view.extent.place, view.extent.stored))
     assert [problem for problem in back.check(True) if problem] == []
     system.check_live()
     return system

@@ -20,7 +20,7 @@ from gavel.limits import BIG_BLOCK
 from gavel.media import extents, layout
 from tests.unit.btree.memory_store import small_nodes
 from tests.unit.history.model import Model, Writes, as_pairs, sorted_lists
-from tests.unit.history.systems import VolumeSystem, node_addresses
+from tests.unit.history.systems import VolumeSystem, node_addresses, shown
 
 SEEDS = range(60 if os.environ.get("GAVEL_SOAK") else 6)
 STEPS = 250
@@ -30,16 +30,6 @@ KEYS = sorted(
     + [records.entry(0, 1, b"name%d" % n) for n in range(12)]
     + [records.extent(pfs, 7, (n + 1) * 4096) for pfs in (0, 3) for n in range(20)]
 )
-
-
-def shown(key: bytes, value: bytes) -> bytes:
-    """A value without the place of its extent."""
-    if not records.is_data(key):
-        return value
-    found = extents.decode(value)
-    return (
-        value if found.extent is None else extents.encode_view(found.extent._replace(place=0), found.skip, found.view)
-    )
 
 
 class Upkeep:

@@ -11,7 +11,7 @@ from gavel.history.walk import data_in
 from gavel.keys.records import is_data
 from gavel.limits import BIG_BLOCK, VOLUME_MIN
 from gavel.media import layout
-from gavel.media.extents import describe, encode_view, reference
+from gavel.media.extents import decode, describe, encode_view, reference
 from gavel.media.layout import LOG, TREE
 from gavel.media.volume import Volume
 from gavel.sim.device import SimDevice
@@ -40,6 +40,14 @@ def check_counts(history: History) -> None:
     counts = history.counts()
     assert (counts.live_data, counts.past_data) == (data_in(history._current), data_in(history._past))
     assert counts.live_data + counts.past_data == sum(data_live(history).values())
+
+
+def shown(key: bytes, value: bytes) -> bytes:
+    """A value without the place of its extent."""
+    view = decode(value) if is_data(key) else None
+    if view is None or view.extent is None:
+        return value
+    return encode_view(view.extent._replace(place=0), view.skip, view.view)
 
 
 def node_addresses(history: History) -> set[int]:
