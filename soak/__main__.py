@@ -107,7 +107,8 @@ class Soak:
             thread.join()
         self.guarded(self.finish)()
         if self.faults:
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, FileNotFoundError):
+                shutil.copy(self.mounted.log, self.mounted.volume.with_name("mount.log"))  # gone with a clean end
                 self.mounted.unmount()
 
     def finish(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -25,11 +26,11 @@ class Mounted:
         run_gavel("mkfs", str(self.volume), "--size", size)
         self.mount()
         run_gavel("retention", str(self.directory), f"all:{kept}s")
-        self.pid = int(self.call("info")[0]["pid"])
 
     def mount(self) -> None:
         """Mount it."""
-        run_gavel("mount", str(self.volume), str(self.directory))
+        ready = json.loads(run_gavel("mount", str(self.volume), str(self.directory), "--json"))
+        self.pid, self.log = int(ready["pid"]), Path(ready["log"])
 
     def unmount(self) -> None:
         """Unmount it; the process behind it has ended then."""
