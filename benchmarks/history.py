@@ -12,15 +12,19 @@ import resource
 import sys
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import process_time
 
 from benchmarks.measure import Row, table, timed
+from gavel.btree.edit import Replaced
+from gavel.btree.pool import Pool
+from gavel.btree.tree import BTree
 from gavel.history.history import History
 from gavel.history.versions import Step
 from gavel.keys.records import DATA, ENTRIES, INODES
-from gavel.limits import DIRTY_NODES_MAX, JOB_RECORDS, OVERLAY_RECORDS, REPLAY_RECORDS_MAX
+from gavel.limits import DIRTY_NODES_MAX, JOB_RECORDS, NODE_CACHE_BYTES, OVERLAY_RECORDS, REPLAY_RECORDS_MAX
 from gavel.media.volume import Volume
 from gavel.runtime.file_device import FileDevice
 
@@ -83,7 +87,8 @@ def resident() -> float:
 def run(large: bool) -> list[Row]:
     """All of it; `large` is what the targets speak of."""
     count = 1_000_000 if large else 2_000
-    return [*current(count), *batches(count), *as_of(count), *prunes(count), *scans(3 * count)]
+    rows = [*current(count), *batches(count), *as_of(count), *prunes(count), *scans(3 * count)]
+    return [*rows, *vast(10_000_000 if large else 20_000)]
 
 
 def current(count: int) -> list[Row]:
@@ -161,6 +166,72 @@ def flushes(count: int, spread: bool) -> list[tuple[list[bytes], list[bytes | No
     return work
 
 
+def vast(count: int, few: int = 10_000) -> list[Row]:
+    """Gets, in random order, among `count` small records in one volume, against those among a few in another.
+
+    With the cache that a mount has, anywhere and near each other; then with all nodes in memory. Of what that takes
+    most is waiting for memory, as it is spread over gigabytes; so these stand beside gets from as many trees of a few
+    records as are as large together. `gavel` is the time of one get among many, `other` that among few.
+    """
+    rng = random.Random(5)
+    asked = [rng.randrange(count) for _ in range(few)]
+    keys = [key_of(INODES, number) for number in asked]
+    near = [key_of(INODES, count // 2 + number) for number in range(min(few, count // 2))]
+    small = [key_of(INODES, number) for number in range(few)]
+    rng.shuffle(near)
+    rng.shuffle(small)
+    default = f"{NODE_CACHE_BYTES >> 20} MiB of nodes"
+    with bench() as b, bench() as beside:
+        for each, records in ((b, count), (beside, few)):
+            for batch in _ascending(0, records):
+                each.apply(batch, [b"%100d" % 0] * len(batch))
+            each.checkpoint()
+        other = _best(History(beside.volume).get, small)
+        anywhere, together = History(b.volume), History(b.volume)
+        rows = [
+            _row(f"get among {count:,}, anywhere, {default}", _best(anywhere.get, keys), few, other),
+            _row(f"get among {count:,}, near each other, {default}", _best(together.get, near), few, other),
+        ]
+        ample = History(b.volume, 1 << 40)
+        for _ in ample.scan(b"", b"\xff"):
+            pass
+        ours = _best(ample.get, keys)
+        rows.append(_row(f"get among {count:,}, anywhere, all nodes in memory", ours, few, other))
+        del ample
+        trees = []
+        for first in range(0, count, few):
+            tree = BTree(Pool(b.volume, 0))
+            for batch in _ascending(first, first + few):
+                tree.merge(1, batch, [1] * len(batch), [b"%100d" % 0 for _ in batch], Replaced())
+            trees.append(tree.get)
+        which = [trees[number // few] for number in asked]
+        beside_it = min(_busy(lambda: [get(key) for get, key in zip(which, keys, strict=True)]) for _ in range(4)) / few
+        rows.append(_row("the same, beside trees of as much memory", ours, few, beside_it))
+        return rows
+
+
+def _ascending(first: int, end: int) -> Iterator[list[bytes]]:
+    """The keys of inodes in batches."""
+    for at in range(first, end, OVERLAY_RECORDS):
+        yield [key_of(INODES, number) for number in range(at, min(at + OVERLAY_RECORDS, end))]
+
+
+def _best(get: Callable[[bytes], object], keys: list[bytes]) -> float:
+    """CPU seconds for a get, the best of three rounds after one that warms up."""
+    return min([_busy(lambda: list(map(get, keys))) for _ in range(4)][1:]) / len(keys)
+
+
+def _busy(work: Callable[[], object]) -> float:
+    """CPU seconds that the work takes, for rounds of a fraction of a second on a machine that others use, too."""
+    begin = process_time()
+    work()
+    return process_time() - begin
+
+
+def _row(work: str, ours: float, few: int, theirs: float) -> Row:
+    return Row(work, "µs", ours * 1e6, f"{few:,}", theirs * 1e6, ours / theirs, "≤ 1.5")
+
+
 def batches(count: int) -> list[Row]:
     """Sorted batches of fresh and overwritten records in three localities, against a dict with a sorted list."""
     rows = []
@@ -187,7 +258,8 @@ def as_of(count: int) -> list[Row]:
     """As-of gets, at random moments, of a key with `count` versions, against those of keys with ten.
 
     There are so many of the latter that the past holds as many versions of theirs: both kinds of gets are spread over
-    as much memory, which is most of what they cost.
+    as much memory, which is most of what they cost. Then those of near moments, against those of a single key of ten:
+    both are served by a few nodes.
     """
     rng = random.Random(3)
     with bench() as b:
@@ -205,20 +277,26 @@ def as_of(count: int) -> list[Row]:
         which = [rng.choice(few) for _ in range(asked)]
 
         def ask(keys: list[bytes]) -> float:
-            return min(timed(lambda: list(map(history.get_at, keys, moments))) for _ in range(5))
+            return min(_busy(lambda: list(map(history.get_at, keys, moments))) for _ in range(5))
 
         ask([many] * asked), ask(which)
         ours, theirs = ask([many] * asked), ask(which)
         micros = 1e6 / asked
         work = f"as-of get, {count:,} versions"
-        return [Row(work, "µs", ours * micros, "10 versions", theirs * micros, ours / theirs, "≤ 1.3")]
+        rows = [Row(work, "µs", ours * micros, "10 versions", theirs * micros, ours / theirs, "≤ 1.3")]
+        middle = first + (b.tid - first) // 2
+        moments = [rng.randrange(middle, middle + (100 << 8)) for _ in range(asked)]
+        ask([many] * asked), ask([few[0]] * asked)
+        ours, theirs = ask([many] * asked), ask([few[0]] * asked)
+        work = f"as-of get, {count:,} versions, at near moments"
+        return [*rows, Row(work, "µs", ours * micros, "one key of 10", theirs * micros, ours / theirs, "≤ 1.3")]
 
 
 def prunes(count: int) -> list[Row]:
     """Prunes of a past of `count` versions of a tenth as many keys, with nine states kept below the horizon.
 
     The horizon is in the middle; then the same prune again; then one after a tenth of the keys had one change more,
-    and the horizon moved past a hundredth of all changes. Each reads from a fresh History what it reads. Beside the first.
+    and the horizon moved past a hundredth of all changes. Each begins with nothing in memory. Beside the first.
     """
     rng = random.Random(4)
     keys = [key_of(INODES, number) for number in range(count // 10)]
