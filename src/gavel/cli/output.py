@@ -25,6 +25,7 @@ _CODES = {
     "BadWhen": USAGE,
     "BadRequest": USAGE,
     "TooLarge": USAGE,
+    "BadToken": USAGE,
     "KeyNeeded": USAGE,
     "WrongKey": USAGE,
     "NotAVolume": NOT_FOUND,

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -57,6 +58,8 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._beat_at = 0
         self._closed = False
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def dirty(self, link: Link) -> None:
         """A link has something to send; it leaves at the end of this turn."""
@@ -79,6 +82,7 @@ class Exchange:
     def joined(self, link: Link) -> None:
         """A link has its transport."""
         self.links.append(link)
+        self._empty.clear()
         self.dirty(link)
         self._arm()
 
@@ -87,6 +91,8 @@ class Exchange:
         if link in self.links:
             self.links.remove(link)
         self._dirty.pop(link, None)
+        if not self.links:
+            self._empty.set()
 
     def hurry(self) -> None:
         """Somebody began to wait for peers: ping at once where it is due."""
@@ -100,6 +106,18 @@ class Exchange:
             self._timer.cancel()
         for link in list(self.links):
             link.end()
+
+    async def finish(self, seconds: float = 1.0) -> None:
+        """End all links, and wait for their last words to be sent; after so long they are cut off."""
+        self.close()
+        for link in list(self.links):
+            link.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        for link in list(self.links):
+            link.abort()
+        await asyncio.sleep(0)
 
     def _soon(self) -> None:
         if not self._scheduled and not self._closed:

@@ -127,6 +127,11 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """End the link without waiting for anything to be sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
     @property
     def waiting_bytes(self) -> int:
         """What waits to be sent."""

@@ -1,0 +1,127 @@
+"""The parts of a daemon: what systemd is told, calls through the socket, URLs, health."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gavel.errors import BadRequest
+from gavel.node import notify, reach
+from gavel.node.calls import Calls, call
+from gavel.node.health import Health, healthy
+from gavel.node.protocol import Json, Refused
+
+
+def test_systemd_hears_what_it_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not notify.notify("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "s"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "s"))
+        notify.ready()
+        notify.status("x" * 1000)
+        notify.reloading()
+        assert systemd.recv(100) == b"READY=1"
+        assert systemd.recv(2000) == b"STATUS=" + b"x" * 200
+        assert systemd.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    assert not notify.notify("READY=1")  # nobody there any more: no reason to fail
+
+
+def test_the_watchdog_is_fed_three_times_as_often_as_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    assert notify.watchdog_seconds() == 0
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    assert notify.watchdog_seconds() == 10
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
+    assert notify.watchdog_seconds() == 0
+
+
+def test_a_call_is_answered_or_refused_as_it_was_there(tmp_path: Path) -> None:
+    async def twice(args: Json) -> Json:
+        return {"twice": 2 * args["n"]}
+
+    async def refused(args: Json) -> Json:
+        raise BadRequest("not like that")
+
+    async def test() -> None:
+        calls = Calls(tmp_path / "s", {"twice": twice, "refused": refused})
+        await calls.start()
+        try:
+            assert await asyncio.to_thread(call, tmp_path / "s", "twice", {"n": 4}) == {"twice": 8}
+            with pytest.raises(Refused, match="not like that"):
+                await asyncio.to_thread(call, tmp_path / "s", "refused", {})
+            with pytest.raises(Refused, match="no call of a daemon"):
+                await asyncio.to_thread(call, tmp_path / "s", "other", {})
+            assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+        finally:
+            await calls.close()
+
+    asyncio.run(test())
+    with pytest.raises(BadRequest, match="no daemon serves"):
+        call(tmp_path / "s", "twice", {"n": 4})
+
+
+def test_a_path_that_no_socket_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="too long"):
+        asyncio.run(Calls(tmp_path / ("x" * 100), {}).start())
+
+
+def test_urls() -> None:
+    assert reach.split("gavel://a:1,b:2/home") == (["a:1", "b:2"], "home")
+    assert reach.split("gavel://[::1]:5") == (["[::1]:5"], "")
+    for url in ("http://a:1", "gavel://", "gavel:///x", "gavel://a", "gavel://a:1,b"):
+        with pytest.raises(BadRequest):
+            reach.split(url)
+
+
+def member(role: str, up: bool) -> Json:
+    return {"node": 1, "role": role, "up": up, "lag_ms": None, "rtt_us": 5}
+
+
+@pytest.mark.parametrize(
+    ("status", "good"),
+    [
+        ({"members": [member("master", True)]}, True),
+        ({"members": [member("master", True), member("master", False)]}, False),
+        ({"members": [member("master", True), member("master", True), member("master", False)]}, True),
+        ({"members": [member("master", True), member("slave", False), member("slave", False)]}, True),
+        ({"members": [member("master", True)], "failure": "the disk is full"}, False),
+        ({}, False),
+    ],
+)
+def test_health_is_a_majority_and_no_failure(status: Json, good: bool) -> None:
+    assert healthy(status) is good
+
+
+def test_http_answers_gets_of_what_there_is() -> None:
+    async def status() -> Json:
+        return {"members": [member("master", True)], "sync_tid": "0x0660e00b5e079aff", "epoch": 3}
+
+    async def ask(port: int, request: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    async def test() -> None:
+        health = Health("127.0.0.1:0", status, {"took over": 2})
+        await health.start()
+        try:
+            assert b"200 OK" in await ask(health.port, b"GET /health HTTP/1.1\r\n\r\n")
+            metrics = await ask(health.port, b"GET /metrics?x=1 HTTP/1.1\r\n\r\n")
+            assert b"gavel_epoch 3.0" in metrics
+            assert b'gavel_observed_total{what="took over"} 2.0' in metrics
+            assert b"gavel_sync_seconds 1.79" in metrics
+            assert b"404" in await ask(health.port, b"GET / HTTP/1.1\r\n\r\n")
+            assert b"405" in await ask(health.port, b"POST /health HTTP/1.1\r\n\r\n")
+            assert await ask(health.port, b"G" * 100_000) == b""
+        finally:
+            await health.close()
+
+    asyncio.run(test())
