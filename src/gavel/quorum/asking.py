@@ -86,7 +86,7 @@ class Asking:
             return
         if register is None:
             known = None
-            if tx.born <= self._watermark.applied + (CLOCK_OFF_US << 8):  # else younger than what is known
+            if tx.born <= desk.stable + (CLOCK_OFF_US << 8):  # else younger than what is known
                 known = desk.machine.outcome(tx)
             register = self._registers.find(tx) if known is None else None
             if register is None:

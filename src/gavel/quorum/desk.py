@@ -244,6 +244,7 @@ class Desk:
             if self._entries:
                 self._put()
             mark, self._mark = self._mark, Mark()
+            mark.position = 0  # outsiders hear of it, and no crash may make that untrue
             self._settle(mark)
         elif self._mark.wanted and self._flying is None:
             self._put()

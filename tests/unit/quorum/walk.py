@@ -134,8 +134,7 @@ class Walk:
             group.wait(pick.choice((3000, 20_000)), run=False)
         else:
             group.wait(pick.choice((1, 5, 20, 150)), run=False)
-        if len(group.net) > 200:
-            del group.net[:100]
+        del group.net[:-200]
 
     def asked(self, up: list[Any]) -> int:
         """Whom a client asks: a master, as a rule."""
@@ -182,6 +181,8 @@ class Walk:
         elif self.crashes and up:
             self.crashes -= 1
             node = pick.choice(up)
+            if node.core.desk.alone:
+                return
             group.crash(node.number, pick.choice((0, 1, 1000)) if pick.random() < 0.5 else 0, pick.random() < 0.7)
 
     def change(self, up: list[Any]) -> None:
@@ -191,7 +192,9 @@ class Walk:
         if not members:
             return
         self.changes -= 1
-        numbers = sorted(pick.sample(sorted(group.nodes), pick.choice((1, 2, 3, 3, 3))))
+        # A group of one acknowledges before it syncs, so a crash may take back what it said: no crashes there.
+        sizes = (2, 3, 3, 3) if self.crashes or any(node.core is None for node in group.nodes.values()) else (1, 2, 3, 3)
+        numbers = sorted(pick.sample(sorted(group.nodes), pick.choice(sizes)))
         wanted = [Member(number, MASTER) for number in numbers]
         for number in group.nodes:
             if number not in numbers and pick.random() < 0.3:
