@@ -105,7 +105,7 @@ def test_a_device_that_lies_about_its_sync_is_noticed(monkeypatch: pytest.Monkey
 
 def test_a_sync_answered_before_it_is_done_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def hasty(replica: Replica, request: Barrier) -> None:
-        replica._barrier(lambda error: None)
+        replica._syncs.barrier(lambda error: None)
         replica._effects.append(Reply(request, replica.last_tid))
 
     monkeypatch.setattr(Replica, "_settled", hasty)

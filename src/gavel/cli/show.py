@@ -113,9 +113,9 @@ def _header(row: Any) -> Row:
 def _log(raw: Raw, header: Header) -> Iterator[Row]:
     from gavel.errors import Damaged
     from gavel.media.show import Damage, frames
-    from gavel.replica.journal import COMMIT, PART, read_frame
+    from gavel.replica.journal import COMMIT, PART, QUORUM, STAGED, read_frame
 
-    names = {COMMIT: "commit", PART: "part"}
+    names = {COMMIT: "commit", PART: "part", QUORUM: "quorum", STAGED: "staged"}
     for row in frames(raw.device, header, raw.cipher):
         if isinstance(row, Damage):
             yield _damage(row)
@@ -123,12 +123,14 @@ def _log(raw: Raw, header: Header) -> Iterator[Row]:
         told: Row = row._asdict()
         body = told.pop("body")
         told["name"] = names.get(row.kind, row.name)
-        if row.kind in names:
+        if row.kind in (COMMIT, PART):
             try:
                 tid, keys, _ = read_frame(row.sequence, body)
                 told |= {"tid": f"0x{tid:016x}", "records": len(keys)}
             except Damaged as error:
                 told["damage"] = str(error)
+        elif row.kind in names:
+            told["bytes"] = len(body)
         elif row.kind != 0xF0:
             told["value"] = int.from_bytes(body, "little")
         yield told

@@ -412,7 +412,7 @@ class History:
             data = self._live_data, self._past_data
             volume.freeze()
             frozen = self._current.freeze(), self._past.freeze()
-            yield Step.SLICE  # what the log before has said, and is still needed, is said anew now, behind the mark
+            yield Step.MARKED
             written = 0
             for tree in frozen:
                 for _ in tree.save():

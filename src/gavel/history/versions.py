@@ -42,4 +42,5 @@ class Step(Enum):
     """What the driver of a checkpoint does before it resumes it."""
 
     SLICE = 1  # nothing; others may run, transactions may be applied
+    MARKED = 3  # say anew, behind the mark, before anything else, what the log has said so far and is still needed
     SYNC = 2  # have the device synced by a sync that begins now; others may run meanwhile

@@ -38,6 +38,7 @@ class Blobs:
         self._effects = effects
         self._arrived = arrived
         self._lacking: dict[bytes, _Lacking] = {}
+        self._again = 0  # when ask() was said to be called again
 
     def stage(self, blob: Stage) -> None:
         """A client hands it over: keep it, and pass it on. Raises BadRequest, VolumeFull, DeviceFull, DeviceFailed."""
@@ -76,10 +77,10 @@ class Blobs:
                 self._lacking[name] = _Lacking(self.now + WANT_NS)
         return lacking
 
-    def ask(self) -> int | None:
-        """Ask for what is due; when to do that again (ns), None while nothing is lacking."""
+    def ask(self) -> list[int]:
+        """Ask for what is due; when to do that again (ns), unless that was said before."""
         if not self._lacking or not self.peers:
-            return None
+            return []
         asked: dict[int, list[bytes]] = {}
         for name, lacking in self._lacking.items():
             if lacking.at <= self.now:
@@ -87,4 +88,8 @@ class Blobs:
                 lacking.times += 1
                 lacking.at = self.now + (WANT_NS << min(lacking.times, _SLOWEST))
         self._effects.extend(Send(peer, Want(names)) for peer, names in asked.items())
-        return min(lacking.at for lacking in self._lacking.values())
+        at = min(lacking.at for lacking in self._lacking.values())
+        if self.now < self._again <= at:
+            return []
+        self._again = at
+        return [at]

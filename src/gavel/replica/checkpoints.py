@@ -20,7 +20,7 @@ from gavel.transaction.requests import Checkpoint
 
 
 class Checkpoints:
-    """The driver of history's checkpoints. `snapshot` gives the frames (kind, body) that replay will still need."""
+    """The driver of history's checkpoints. `snapshot(clean)` gives the frames (kind, body) that replay still needs."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Checkpoints:
         log: Log,
         syncs: Syncs,
         effects: list[Effect],
-        snapshot: Callable[[], Iterable[tuple[int, bytes]]],
+        snapshot: Callable[[bool], Iterable[tuple[int, bytes]]],
     ) -> None:
         self._volume = volume
         self._history = history
@@ -38,7 +38,7 @@ class Checkpoints:
         self._effects = effects
         self._snapshot = snapshot
         self._running: Generator[Step] | None = None
-        self._marked = False
+        self._clean = False
         self._for: list[Checkpoint] = []  # those it answers
         self._next: list[Checkpoint] = []  # those who came while it ran
 
@@ -67,8 +67,8 @@ class Checkpoints:
 
     def _start(self, now: int) -> None:
         self._for, self._next = self._next, []
-        self._running = self._history.checkpoint(any(request.clean for request in self._for))
-        self._marked = False
+        self._clean = any(request.clean for request in self._for)
+        self._running = self._history.checkpoint(self._clean)
         self._effects.append(Arm(now))
 
     def resume(self, now: int) -> None:
@@ -77,9 +77,8 @@ class Checkpoints:
             return
         try:
             step = next(self._running, None)
-            if not self._marked:
-                self._marked = True
-                for kind, body in self._snapshot():
+            if step is Step.MARKED:
+                for kind, body in self._snapshot(self._clean):
                     self._volume.append(kind, body, reserve=True)
         except GavelError as error:
             if not error.retry:

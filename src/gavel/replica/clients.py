@@ -27,15 +27,18 @@ from gavel.transaction.requests import (
     BLOB_NAME_SIZE,
     Answer,
     Asked,
+    Changes,
     Data,
     Done,
     Dropped,
     Failed,
     Fetch,
+    Horizon,
     Look,
     Stage,
     Status,
     Submit,
+    Trace,
     failed,
 )
 
@@ -54,6 +57,7 @@ class Clients:
         stage: Callable[[Stage], None],
         durable: Callable[[Callable[[GavelError | None], None]], None],
         status: Callable[[Any], Answer],
+        clock: Callable[[], int],
     ) -> None:
         self._history = history
         self._volume = volume
@@ -64,7 +68,7 @@ class Clients:
         self._status = status
         self._open: dict[int, tuple[QuorumRequest, Asked]] = {}  # by the ticket of what the quorum was asked
         self._ticket = 0
-        self.clock = 0  # the tid-like time of this moment, for answers; set by the owner
+        self._clock = clock
 
     def ask(self, asked: Asked) -> None:
         """Take in a question."""
@@ -76,7 +80,11 @@ class Clients:
                     self._reply(asked, Done())
                 case Submit():
                     self._submit(asked, question)
-                case Look():
+                case Look() | Horizon():
+                    self._through_quorum(asked, ReadPoint(self._next()))
+                case Trace(until=at) | Changes(until=at) if at <= self._history.last_tid:
+                    self._read(asked)
+                case Trace() | Changes():
                     self._through_quorum(asked, ReadPoint(self._next()))
                 case Fetch(at=at) | Data(at=at) if at <= self._history.last_tid:
                     self._read(asked)
@@ -137,9 +145,15 @@ class Clients:
         answer: Answer
         try:
             if isinstance(question, Look):
-                answer = reading.look(self._history, question, self.clock)
+                answer = reading.look(self._history, question, self._clock())
             elif isinstance(question, Fetch):
                 answer = reading.fetch(self._history, question)
+            elif isinstance(question, Horizon):
+                answer = reading.reaches(self._history)
+            elif isinstance(question, Trace):
+                answer = reading.trace(self._history, question)
+            elif isinstance(question, Changes):
+                answer = reading.changes(self._history, question)
             else:
                 assert isinstance(question, Data)
                 answer = reading.data(self._history, self._volume, question)

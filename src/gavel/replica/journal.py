@@ -1,7 +1,9 @@
-"""Commits as log frames: how a group of one writes down what it decided, and reads it again after a crash.
+"""Transactions as log frames: how a master writes down what it executed, and reads it again after a crash.
 
-    COMMIT   MessagePack [tid, keys, values]; with it the transaction is decided
+    COMMIT   MessagePack [tid, keys, values]; with it the transaction has happened
     PART     the same form: records of a transaction too large for one frame, before its COMMIT
+    QUORUM   a record of the quorum's ledger (log.py), of no concern here
+    STAGED   file data that is here ahead of its transaction (staging.py), neither
 
 Keys ascend over all frames of a transaction. Parts whose COMMIT is missing never happened.
 """
@@ -15,7 +17,7 @@ import msgspec
 from gavel.errors import Damaged, TooLarge
 from gavel.limits import FRAME_MAX, TRANSACTION_MAX
 
-COMMIT, PART = 16, 17
+COMMIT, PART, QUORUM, STAGED = 16, 17, 18, 19
 
 Frame = tuple[int, list[bytes], list[bytes | None]]
 
@@ -53,6 +55,8 @@ def decode(frames: Iterable[tuple[int, int, bytes]]) -> Iterator[Frame]:
     """The decided transactions among log frames (kind, sequence, body); raises Damaged for a body of no known form."""
     parts: list[Frame] = []
     for kind, sequence, body in frames:
+        if kind in (QUORUM, STAGED):
+            continue
         if kind not in (COMMIT, PART):
             raise Damaged("log frame", sequence, "a commit", f"kind {kind}")
         parts.append(read_frame(sequence, body))

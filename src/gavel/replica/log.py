@@ -14,8 +14,7 @@ from gavel.errors import DeviceFailed, GavelError
 from gavel.history.history import History
 from gavel.media.volume import Volume
 from gavel.replica import journal
-
-QUORUM = 18
+from gavel.replica.journal import QUORUM
 
 
 class Log:

@@ -8,7 +8,9 @@ The quorum's Machine (gavel.quorum.machine). Invariants:
 
 from __future__ import annotations
 
-from gavel.errors import GavelError
+from typing import Any
+
+from gavel.errors import DeviceFull, GavelError, VolumeFull
 from gavel.history.history import History
 from gavel.media.volume import Volume
 from gavel.quorum.messages import Body, TxId
@@ -28,6 +30,7 @@ class Machine:
     """The deterministic state of a master."""
 
     def __init__(self, volume: Volume, history: History, log: Log, staging: Staging, blobs: Blobs) -> None:
+        self.alone = False  # nobody else decides: what finds no room here has not happened
         self.local: dict[int, Commit] = {}  # by sequence
         self._history = history
         self._log = log
@@ -45,8 +48,8 @@ class Machine:
         """See gavel.quorum.machine. What is in the log is as durable as what is written after it."""
         return self._blobs.lacks(body.blobs)
 
-    def execute(self, txid: TxId, tid: int, body: Body) -> Outcome | GavelError:
-        """See gavel.quorum.machine. Of a local transaction an error is the outcome, with nothing applied.
+    def execute(self, txid: TxId, tid: int, body: Body) -> Any:
+        """See gavel.quorum.machine: an Outcome; in a group of one perhaps an error, with nothing applied.
 
         Raises VolumeFull, DeviceFull, DeviceFailed, Damaged: this master cannot go on.
         """
@@ -56,7 +59,12 @@ class Machine:
             self._history, self._staging, tid, Case(txid.session, txid.seq, body.reads, body.blobs, body.payload)
         )
         if verdict.keys:
-            self._log.commit(tid, verdict.keys, verdict.values)
+            try:
+                self._log.commit(tid, verdict.keys, verdict.values)
+            except (VolumeFull, DeviceFull) as error:
+                if self.alone:
+                    return error
+                raise
         if isinstance(verdict.outcome, Committed):
             self._staging.drop(body.blobs)  # of others it is kept: they may be run again
         return verdict.outcome
@@ -73,9 +81,9 @@ class Machine:
             return error
         return Committed(tid)
 
-    def outcome(self, txid: TxId) -> Outcome | None:
+    def outcome(self, txid: TxId) -> Any:
         """See gavel.quorum.machine."""
-        return remembered(self._history, txid.session, txid.seq)
+        return None if txid.session == NO_SESSION else remembered(self._history, txid.session, txid.seq)
 
     def changes(self, lo: int, hi: int, cursor: bytes | None, limit: int) -> tuple[bytes, bytes | None, int, int]:
         """See gavel.quorum.machine and catch_up.py."""

@@ -17,7 +17,20 @@ from gavel.limits import ANSWER_BYTES
 from gavel.media.extents import decode
 from gavel.media.volume import Volume
 from gavel.transaction import portable
-from gavel.transaction.requests import Data, Fetch, Fetched, Found, Look, Looked, Records
+from gavel.transaction.requests import (
+    Changed,
+    Changes,
+    Data,
+    Fetch,
+    Fetched,
+    Found,
+    Look,
+    Looked,
+    Reaches,
+    Records,
+    Trace,
+    Traced,
+)  # fmt: skip
 
 _OVERHEAD = 16  # bytes that a record or a range counts for besides its key and value
 
@@ -92,3 +105,39 @@ def data(history: History, volume: Volume, question: Data) -> Found:
             extents.append((extent.codec, bytes(volume.read(extent.place, extent.stored))))
             room -= extent.stored
     return Found(extents)
+
+
+def reaches(history: History) -> Reaches:
+    """What of the past can be read."""
+    return Reaches(history.created_tid, history.last_tid, history.horizon, list(history.kept))
+
+
+def trace(history: History, question: Trace) -> Traced:
+    """Every version of a key that began at or before a tid. Those of one key have to fit into one answer."""
+    key = question.key
+    return Traced(
+        [
+            (one.create_tid, one.delete_tid, _portable(key, one.value) or b"")
+            for one in history.versions(key)
+            if one.create_tid <= question.until
+        ]
+    )
+
+
+def changes(history: History, question: Changes) -> Changed:
+    """What changed between two tids, as much as fits; raises HistoryPruned."""
+    found: list[tuple[bytes, int, bytes | None, bytes | None]] = []
+    room, skip = ANSWER_BYTES, question.skip
+    for key, tid, old, new in history.changes(question.since, question.until, question.lo, question.hi):
+        if skip and key == question.lo:
+            skip -= 1
+            continue
+        if room <= 0:
+            return Changed(found, True)
+        found.append((key, tid, _portable(key, old), _portable(key, new)))
+        room -= len(key) + len(old or b"") + len(new or b"") + _OVERHEAD
+    return Changed(found)
+
+
+def _portable(key: bytes, value: bytes | None) -> bytes | None:
+    return portable.own(value) if value is not None and is_data(key) else value

@@ -1,233 +1,319 @@
-"""The deterministic whole of a master: a group of one, whose majority is itself.
+"""The deterministic whole of a master, of a group of one or of many: routes what happens to who knows about it.
 
-What it is: events in by `step`, effects out by `drain` (gavel.effects), and beside them plain reads, because its
-only client lives in the same process. In a cluster the quorum takes the place of `_commit`; nothing else changes.
+What it is: events in by `step`, effects out by `drain` (gavel.effects). The quorum decides what happens and in which
+order (gavel.quorum); the machine executes it on the history (machine.py); the log keeps both (log.py). In a group of
+one a client in the same process reads the history directly, and its Commit is answered within the step.
 
 Invariants:
 - a tid is issued once, above every tid that was ever promised, crashes included;
-- a commit is in the log before it is in the trees, and in the trees before it is answered;
-- a Barrier is answered only after a device sync that began after everything committed before it was handed over;
+- a transaction is in the log before it is in the trees, and in the trees before it is answered;
+- what promises durability (a Barrier, a vote, the outcome of a Submit) leaves only after the sync that it takes;
 - at most one sync and one checkpoint are under way; after a failed write or sync nothing more is accepted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
-from gavel.effects import Arm, Effect, Event, Observe, Reply, Requested, Sync, Synced, SyncFailed, Ticked
-from gavel.errors import BadRequest, DeviceFailed, DeviceFull, GavelError, ReadOnly, VolumeFull
+from gavel.effects import (
+    Arm,
+    Effect,
+    Event,
+    Observe,
+    PeerDown,
+    PeerUp,
+    Received,
+    Reply,
+    Requested,
+    Sync,
+    Synced,
+    SyncFailed,
+    Ticked,
+)
+from gavel.errors import BadRequest, DeviceFailed, GavelError, ReadOnly, VolumeFull
 from gavel.history.history import History
-from gavel.history.versions import Step
-from gavel.keys.tid import TidClock, make, micros
-from gavel.limits import DIRTY_NODES_MAX, REPLAY_BYTES_MAX, REPLAY_RECORDS_MAX, TID_RESERVE_US
+from gavel.keys.tid import make, micros
+from gavel.limits import TID_RESERVE_US
 from gavel.media.volume import Volume
+from gavel.quorum.messages import Batch, Member, TxId
+from gavel.quorum.quorum import Quorum
+from gavel.quorum.requests import Arrived, Propose, Status
+from gavel.quorum.votes import MASTER
 from gavel.replica import journal
+from gavel.replica.blobs import Blobs
+from gavel.replica.checkpoints import Checkpoints
+from gavel.replica.clients import Clients
+from gavel.replica.execution import NO_SESSION
+from gavel.replica.journal import QUORUM, STAGED
+from gavel.replica.log import Log
+from gavel.replica.machine import LOCAL, Machine
+from gavel.replica.peers import Want
+from gavel.replica.staging import Staging
+from gavel.replica.status import told
+from gavel.replica.syncs import Syncs
+from gavel.transaction import requests
 from gavel.transaction.certify import collision
-from gavel.transaction.requests import Barrier, Checkpoint, Commit
+from gavel.transaction.requests import Asked, Barrier, Checkpoint, Commit, Committed, Data, Fetch, Stage, Told, failed
 
 
 class Replica:
-    """One volume's records, their history, and the decisions about them."""
+    """One volume's records, their history, and the decisions about them.
 
-    def __init__(self, volume: Volume, node: int = 0) -> None:
-        """Open the records of a volume, replaying its log; raises Damaged."""
+    `founding` are the members of a group that begins with this volume (by default this node alone; none for one that
+    will join a group). `resident`: a client in this process puts file data into the log by itself (gavel.cache), and
+    says what of it will not be referred to.
+    """
+
+    def __init__(
+        self, volume: Volume, now: int, node: int = 0, founding: Iterable[Member] | None = None, resident: bool = True
+    ) -> None:
+        """Open the records of a volume, replaying its log, at `now` (ns since 1970); raises Damaged."""
         self.volume = volume
+        self.node = node
         self.history = History(volume)
-        self.failure: GavelError | None = ReadOnly("the volume was opened so") if volume.read_only else None
-        self._clock = TidClock(node, volume.last_tid)
+        self.log = Log(volume, self.history)
+        self._resident = resident
+        self._now = now
         self._effects: list[Effect] = []
-        self._syncing: list[Callable[[GavelError | None], None]] | None = None
-        self._waiting: list[Callable[[GavelError | None], None]] = []
-        self._ticket = 0
-        self._sync_covers = 0
-        self._durable = -1  # what was replayed may still be in the host's memory only
-        self._checkpoint: Generator[Step] | None = None
-        self._checkpoint_for: list[Checkpoint] = []  # those it answers
-        self._checkpoint_next: list[Checkpoint] = []  # those who came while it ran
-        self._recover()
+        self._commits = 0
+        self._result: Any = None  # of the commit under way
+        self._staging = Staging(volume)
+        self._armed: int | None = None  # when what is lacking is asked for next
+        self._blobs = Blobs(self._staging, self._effects, lambda name: self._ask_quorum(Arrived(name)))
+        self.machine = Machine(volume, self.history, self.log, self._staging, self._blobs)
+        self._syncs = Syncs(volume, self.log, self._effects)
+        self._checkpoints = Checkpoints(volume, self.history, self.log, self._syncs, self._effects, self._snapshot)
+        self._clients = Clients(
+            self.history, volume, self._effects, self._ask_quorum, self._blobs.stage, self._syncs.barrier, self._told,
+            lambda: self.quorum.clock_tid,
+        )  # fmt: skip
+        records = self._replay()
+        floor = max(volume.last_tid, self.history.last_tid)
+        if not volume.clean:
+            # Tids of commits that the crash took lie within this of the last one that survived.
+            floor = make(micros(floor) + TID_RESERVE_US)
+        members = [Member(node, MASTER)] if founding is None else founding
+        self.quorum = Quorum(node, self.log, self.machine, members, floor)
+        for record in records:
+            self.quorum.replay(record)
+        self._moved_to = self.history.last_tid
+        self._start(now)
 
-    def _recover(self) -> None:
-        replayed = 0
-        for tid, keys, values in journal.decode(self.volume.replay()):
+    def _replay(self) -> list[bytes]:
+        """Apply the transactions in the log, take in what is staged; returns the quorum's records."""
+        records: list[bytes] = []
+        count = 0
+        for tid, keys, values in journal.decode(self._transactions(records)):
             self.history.apply(tid, keys, values)
             self.volume.note_records(len(keys))
-            self._clock.observe(tid)
-            replayed += 1
-        if not self.volume.clean:
-            # Tids of commits that the crash took lie within this of the last one that survived.
-            self._clock.observe(make(micros(self._clock.last) + TID_RESERVE_US))
-        if replayed:
-            self._effects.append(Observe("replayed", {"transactions": replayed, "tid": self.last_tid}))
+            count += 1
+        if count:
+            self._effects.append(Observe("replayed", {"transactions": count, "tid": self.last_tid}))
+        return records
+
+    def _transactions(self, records: list[bytes]) -> Iterator[tuple[int, int, bytes]]:
+        for kind, sequence, body in self.volume.replay():
+            if kind == QUORUM:
+                records.append(body)
+            elif kind == STAGED:
+                self._staging.replay(sequence, body)
+            else:
+                yield kind, sequence, body
+
+    def _start(self, now: int) -> None:
+        if self.volume.read_only:
+            self.log.failure = ReadOnly("the volume was opened so")
+            return
+        self._blobs.now = now
+        self.quorum.start(now)
+        self._pump()
 
     @property
     def last_tid(self) -> int:
         """The tid of the newest state."""
         return self.history.last_tid
 
+    @property
+    def failure(self) -> GavelError | None:
+        """Why nothing is accepted any more."""
+        return self.log.failure
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is a group of one."""
+        return self.quorum.desk.alone
+
     def step(self, event: Event, now: int) -> None:
         """Take in what happened at `now` (ns since 1970)."""
+        self._now = self._blobs.now = now
         match event:
             case Requested(Commit() as request):
-                self._reply(request, self._commit, now)
+                self._commit(request, now)
             case Requested(Barrier() as request):
                 self._settled(request)
             case Requested(Checkpoint() as request):
-                self._ask_checkpoint(request, now)
+                self._checkpoints.ask(request, now)
+            case Requested(Asked() as asked):
+                self._asked(asked)
+            case Received(peer, message):
+                self._received(peer, message)
             case Synced(ticket):
-                self._synced(ticket, None)
+                self._syncs.synced(ticket, None)
             case SyncFailed(ticket, reason):
                 failed = DeviceFailed("sync", 0, reason)
-                self.failure = failed
+                self._fail(failed)
                 self.volume.fail(failed)
-                self._synced(ticket, failed)
+                self._syncs.synced(ticket, failed)
             case Ticked():
-                self._resume_checkpoint(now)
-            case _:
-                raise BadRequest(f"a group of one has no use for {event!r}")
+                self._pump()
+                self._checkpoints.resume(now)
+                self._to_quorum(event)
+            case PeerUp(peer) | PeerDown(peer):
+                others = [other for other in self._blobs.peers if other != peer]
+                self._blobs.peers = sorted([*others, peer]) if isinstance(event, PeerUp) else others
+                self._to_quorum(event)
+            case Requested():
+                self._to_quorum(event)
 
     def drain(self) -> list[Effect]:
-        """What is to be done now, in order; the shell's part of the contract is in gavel.effects."""
-        effects, self._effects = self._effects, []
+        """What is to be done now, in order; the shell's part of the contract is in gavel.effects.
+
+        To be called after a step, or after a few that came together: they share batches and syncs.
+        """
+        self._pump()
+        self._effects.extend(map(Arm, self._blobs.ask()))
+        self._syncs.begin()
+        effects = self._effects.copy()
+        self._effects.clear()
         return effects
 
-    # Commits.
+    # The quorum, and the other masters.
 
-    def _reply(self, request: Commit, answer: Callable[[Commit, int], int], now: int) -> None:
+    def _ask_quorum(self, request: Any) -> None:
+        self._to_quorum(Requested(request))
+
+    def _to_quorum(self, event: Event) -> None:
+        if self.log.failure is None:
+            self.machine.alone = self.alone
+            self._guarded(self.quorum.step, event, self._now)
+        elif isinstance(event, Requested) and not isinstance(event.request, Arrived):
+            self._answered(event.request, self.log.failure)
+
+    def _pump(self) -> None:
+        """See to what comes of what the quorum was told."""
+        if self.log.failure is not None:
+            return
+        effects: list[Effect] = []
+        self._guarded(lambda: effects.extend(self.quorum.drain()))
+        for effect in effects:
+            match effect:
+                case Reply(request, result):
+                    self._answered(request, result)
+                case Sync(ticket):
+                    self._syncs.barrier(partial(self._quorum_synced, ticket))
+                case _:
+                    self._effects.append(effect)
+        if self.history.last_tid != self._moved_to:
+            self._moved_to = self.history.last_tid
+            if not self._resident:
+                self.volume.settle(self.volume.written)  # what is not referred to is pinned, or never will be
+            self._checkpoints.look(self._now)
+
+    def _quorum_synced(self, ticket: int, error: GavelError | None) -> None:
+        if error is None:
+            self._to_quorum(Synced(ticket))
+        else:
+            self._fail(error)
+
+    def _guarded(self, act: Callable[..., None], *args: Any) -> None:
+        """Do something that this master cannot survive if it goes wrong."""
+        try:
+            act(*args)
+        except GavelError as error:
+            self._fail(error)
+
+    def _fail(self, error: GavelError) -> None:
+        """Step aside: say nothing any more to anybody, and answer whoever asks by what is wrong."""
+        if self.log.failure is None:
+            self.log.failure = error
+            self._effects.append(Observe("master failed", {"error": str(error)}))
+        self._clients.fail(error)
+
+    def _answered(self, request: Any, result: Any) -> None:
+        """The quorum's answer goes to whoever is behind the request: the commit under way, a client, or the shell."""
+        if isinstance(request, Propose) and request.body is LOCAL:
+            self._result = result
+        elif not self._clients.answered(request, result, self.alone):
+            self._effects.append(Reply(request, result))
+
+    def _received(self, peer: int, message: Any) -> None:
+        if isinstance(message, Batch):
+            self._to_quorum(Received(peer, message))
+        elif self.log.failure is None:
+            if isinstance(message, Stage):
+                self._guarded(self._blobs.received, peer, message)
+            elif isinstance(message, Want):
+                self._guarded(self._blobs.wanted, peer, message)
+
+    # Clients.
+
+    def _asked(self, asked: Asked) -> None:
+        failure = self.log.failure
+        if failure is None or isinstance(asked.question, Fetch | Data):
+            self._clients.ask(asked)
+        elif isinstance(asked.question, requests.Status):
+            self._effects.append(Reply(asked, Told({"node": self.node, "failure": str(failure)})))
+        else:
+            self._effects.append(Reply(asked, failed(failure)))
+
+    def _told(self, status: Status) -> Told:
+        return told(status, self.history, self._staging)
+
+    def _commit(self, request: Commit, now: int) -> None:
+        """A transaction of the client in this process: decided, executed and answered within the step."""
         result: int | GavelError
         try:
-            result = answer(request, now)
+            result = self._decided(request)
         except GavelError as error:
             result = error
+            if isinstance(error, VolumeFull):
+                self._checkpoints.make_room(now)
         self._effects.append(Reply(request, result))
 
-    def _commit(self, request: Commit, now: int) -> int:
-        """Certify, log and apply; all or nothing."""
-        if self.failure is not None:
-            raise self.failure
-        if request.reads is not None:
-            found = collision(self.history, request.freeze, request.reads)
+    def _decided(self, request: Commit) -> int:
+        if self.log.failure is not None:
+            raise self.log.failure
+        if not self.alone:
+            raise BadRequest("a client in the master's own process works in a group of one; connect to the cluster")
+        if not request.keys:
+            found = None if request.reads is None else collision(self.history, request.freeze, request.reads)
             if found is not None:
                 raise found
-        if not request.keys:
             return self.last_tid
-        tid = self._clock.issue(now // 1000)
-        frames = journal.encode(tid, request.keys, request.values)
-        self.history.prepare(tid, request.keys)
-        self._hand_over()
-        try:
-            for kind, body in frames:
-                self.volume.append(kind, body)
-        except VolumeFull:
-            self._make_room(now)
-            raise
-        try:
-            self.history.apply(tid, request.keys, request.values)
-        except GavelError as error:  # the log has what the trees could not take; replay will tell
-            self.failure = error
-            raise
-        self.volume.note_records(len(request.keys))
-        dirty = self.history.dirty_bytes
-        self.volume.promise(dirty)
-        logged, records = self.volume.replay_size
-        due = logged > REPLAY_BYTES_MAX or records > REPLAY_RECORDS_MAX or dirty > DIRTY_NODES_MAX
-        if due and self._checkpoint is None:
-            self._start_checkpoint(now)
-        return tid
-
-    def _make_room(self, now: int) -> None:
-        """Begin a checkpoint: the log since the last one, and what died meanwhile, are free after it."""
-        if self._checkpoint is None and self.volume.replay_size[1]:
-            self._start_checkpoint(now)
-
-    def _hand_over(self) -> None:
-        """Give pending log bytes to the device; a failed device ends all writing, a full one may recover."""
-        try:
-            self.volume.flush()
-        except DeviceFailed as error:
-            self.failure = error
-            raise
-
-    # Durability.
+        self.log.hand_over()
+        self._commits += 1
+        self.machine.local[self._commits] = request
+        txid = TxId(max(self.quorum.clock_tid, make(self._now // 1000)), NO_SESSION, self._commits, self.node)
+        self._ask_quorum(Propose(self._commits, txid, LOCAL))
+        self._pump()
+        result, self._result = self._result, None
+        if isinstance(result, Committed):
+            return result.tid
+        assert isinstance(result, GavelError), "a group of one answers within the step"
+        raise result
 
     def _settled(self, request: Barrier) -> None:
         """Answer at once when nothing was written since the last sync, else after the next."""
-        if self._durable == self.volume.written and self.failure is None:
+        if self._syncs.settled and self.log.failure is None:
             self._effects.append(Reply(request, self.last_tid))
         else:
-            self._barrier(lambda error: self._effects.append(Reply(request, error or self.last_tid)))
+            self._syncs.barrier(lambda error: self._effects.append(Reply(request, error or self.last_tid)))
 
-    def _barrier(self, done: Callable[[GavelError | None], None]) -> None:
-        if self.failure is not None:
-            done(None if isinstance(self.failure, ReadOnly) else self.failure)
-            return
-        try:
-            self._hand_over()
-        except (DeviceFailed, DeviceFull, VolumeFull) as error:
-            done(error)
-            return
-        self._waiting.append(done)
-        self._next_sync()
-
-    def _next_sync(self) -> None:
-        """One sync serves all who came while the last one ran; those who come during it need the next."""
-        if self._syncing is None and self._waiting:
-            self._syncing, self._waiting = self._waiting, []
-            self._ticket += 1
-            self._sync_covers = self.volume.written
-            self._effects.append(Sync(self._ticket))
-
-    def _synced(self, ticket: int, error: GavelError | None) -> None:
-        assert ticket == self._ticket and self._syncing is not None, "a sync that nobody asked for"
-        served, self._syncing = self._syncing, None
-        if error is None:
-            self._durable = self._sync_covers
-            self.volume.synced(self._sync_covers)
-            self._next_sync()
-        else:
-            served += self._waiting
-            self._waiting = []
-        for done in served:
-            done(error)
-
-    # Checkpoints: frozen roots written in slices, between which commits go on.
-
-    def _ask_checkpoint(self, request: Checkpoint, now: int) -> None:
-        """One under way began before this was asked, so it is the next one that answers."""
-        if self.failure is not None:
-            self._effects.append(Reply(request, self.failure))
-            return
-        self._checkpoint_next.append(request)
-        if self._checkpoint is None:
-            self._start_checkpoint(now)
-
-    def _start_checkpoint(self, now: int) -> None:
-        self._checkpoint_for, self._checkpoint_next = self._checkpoint_next, []
-        self._checkpoint = self.history.checkpoint(any(request.clean for request in self._checkpoint_for))
-        self._effects.append(Arm(now))
-
-    def _resume_checkpoint(self, now: int) -> None:
-        if self._checkpoint is None:
-            return
-        try:
-            step = next(self._checkpoint, None)
-        except GavelError as error:
-            if not error.retry:
-                self.failure = error
-            self._effects.append(Observe("checkpoint failed", {"error": str(error)}))
-            self._end_checkpoint(error, now)
-            return
-        if step is None:
-            self._end_checkpoint(None, now)
-        elif step is Step.SYNC:
-            self._barrier(lambda error: self._end_checkpoint(error, now) if error else self._effects.append(Arm(now)))
-        else:
-            self._effects.append(Arm(now))
-
-    def _end_checkpoint(self, error: GavelError | None, now: int) -> None:
-        assert self._checkpoint is not None
-        self._checkpoint.close()
-        self._checkpoint = None
-        answered, self._checkpoint_for = self._checkpoint_for, []
-        self._effects.extend(Reply(request, error or self.last_tid) for request in answered)
-        if self._checkpoint_next:
-            self._start_checkpoint(now)
+    def _snapshot(self, final: bool) -> Iterator[tuple[int, bytes]]:
+        """What the log has said that replay will still need, for a checkpoint (the last one?) to say it anew."""
+        for record in self.quorum.snapshot(final):
+            yield QUORUM, record
+        for body in self._staging.snapshot():
+            yield STAGED, body

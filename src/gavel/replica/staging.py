@@ -24,9 +24,9 @@ from gavel.keys.records import SESSION_SIZE
 from gavel.limits import EXTENT_MAX, STAGED_LIFE_NS
 from gavel.media.extents import RAW, Extent, restore
 from gavel.media.volume import Volume
+from gavel.replica.journal import STAGED
 from gavel.transaction.requests import BLOB_NAME_SIZE, Stage, blob_name, blob_number
 
-STAGED = 19  # the kind of a log frame
 ID_SIZE = SESSION_SIZE + BLOB_NAME_SIZE
 
 _Frame = tuple[bytes, int, int, int]

@@ -1,7 +1,8 @@
 """Durability of one log, shared: one device sync serves all who asked while the last one ran.
 
 Invariants: at most one sync is under way; whoever asks during it is served by the next, which begins after he asked;
-after a failed sync nobody is served any more, everybody is told.
+after a failed sync nobody is served any more, everybody is told. A sync begins when a step is over, so that all that
+came of the step shares it.
 """
 
 from __future__ import annotations
@@ -35,24 +36,27 @@ class Syncs:
         return self._durable == self._volume.written
 
     def barrier(self, done: Done) -> None:
-        """Call `done` when everything written so far is durable, or with what keeps it from that; perhaps at once."""
+        """Call `done` when everything written by the next begin() is durable, or with what keeps it from that."""
         if self._log.failure is not None:
             done(None if isinstance(self._log.failure, ReadOnly) else self._log.failure)
+        else:
+            self._waiting.append(done)
+
+    def begin(self) -> None:
+        """Ask for a sync if anybody waits and none is under way."""
+        if self._syncing is not None or not self._waiting:
             return
+        served, self._waiting = self._waiting, []
         try:
             self._log.hand_over()
         except (DeviceFailed, DeviceFull, VolumeFull) as error:
-            done(error)
+            for done in served:
+                done(error)
             return
-        self._waiting.append(done)
-        self._next()
-
-    def _next(self) -> None:
-        if self._syncing is None and self._waiting:
-            self._syncing, self._waiting = self._waiting, []
-            self._ticket += 1
-            self._covers = self._volume.written
-            self._effects.append(Sync(self._ticket))
+        self._syncing = served
+        self._ticket += 1
+        self._covers = self._volume.written
+        self._effects.append(Sync(self._ticket))
 
     def synced(self, ticket: int, error: GavelError | None) -> None:
         """The sync with this ticket has ended."""
@@ -61,7 +65,6 @@ class Syncs:
         if error is None:
             self._durable = self._covers
             self._volume.synced(self._covers)
-            self._next()
         else:
             served += self._waiting
             self._waiting = []

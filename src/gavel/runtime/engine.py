@@ -78,7 +78,7 @@ class Engine:
         self.clock = clock
         self.device = device
         self.volume = Volume.open(device, read_only=read_only, key=key, seed=secrets.token_bytes(SEED_SIZE))
-        self.replica = Replica(self.volume)
+        self.replica = Replica(self.volume, clock())
         self.history = self.replica.history
         self.cache = Cache(self.volume, self.history)
         self.on_commit: list[Callable[[int, list[bytes]], None]] = []

@@ -111,7 +111,8 @@ def from_blob(blob: bytes | memoryview, data: bytes | memoryview) -> Stage:
     if len(blob) != _BLOB_ID.size or len(data) < _BLOB_HEAD.size:
         raise BadRequest(f"file data of {len(data)} bytes under a name of {len(blob)} is of no known form")
     codec, length, total = _BLOB_HEAD.unpack_from(data)
-    return Stage(*_BLOB_ID.unpack(blob), codec, length, total, bytes(data[_BLOB_HEAD.size :]))
+    session, number = _BLOB_ID.unpack(blob)
+    return Stage(session, number, codec, length, total, bytes(data[_BLOB_HEAD.size :]))
 
 
 class Submit(Message, tag=2, frozen=True, gc=False):
@@ -160,7 +161,31 @@ class Status(Message, tag=6, frozen=True, gc=False):
     """How the master is; answered with Told."""
 
 
-Question = Stage | Submit | Look | Fetch | Data | Status
+class Horizon(Message, tag=7, frozen=True, gc=False):
+    """What of the past can be read? Answered with Reaches, strictly current."""
+
+
+class Trace(Message, tag=8, frozen=True, gc=False):
+    """Every version of a key up to a tid. Answered with Traced."""
+
+    key: bytes
+    until: int
+
+
+class Changes(Message, tag=9, frozen=True, gc=False):
+    """What changed in (since, until] to keys in [lo, hi), by key, and for one key by tid. Answered with Changed.
+
+    `skip`: how many changes of `lo` itself an answer before has told already.
+    """
+
+    since: int
+    until: int
+    lo: bytes
+    hi: bytes
+    skip: int = 0
+
+
+Question = Stage | Submit | Look | Fetch | Data | Status | Horizon | Trace | Changes
 
 
 # Answers.
@@ -244,6 +269,28 @@ class Told(Message, tag=42, frozen=True, gc=False):
     fields: dict[str, Any]
 
 
+class Reaches(Message, tag=44, frozen=True, gc=False):
+    """Nothing is older than `created`; from `horizon` on every state can be read, before it those of `kept`."""
+
+    created: int
+    last: int
+    horizon: int
+    kept: list[int]
+
+
+class Traced(Message, tag=45, frozen=True, gc=False):
+    """The versions of a key, oldest first: true from the first tid on and until the second, None: still."""
+
+    versions: list[tuple[int, int | None, bytes]]
+
+
+class Changed(Message, tag=46, frozen=True, gc=False):
+    """Changes: key, tid, value before, value after. A long answer ends early, and is asked for again from its end."""
+
+    changes: list[tuple[bytes, int, bytes | None, bytes | None]]
+    more: bool = False
+
+
 class Failed(Message, tag=43, frozen=True, gc=False):
     """The master raised this: the name of a GavelError, the fields it is made of, and what it says."""
 
@@ -252,7 +299,7 @@ class Failed(Message, tag=43, frozen=True, gc=False):
     text: str
 
 
-Answer = Done | Outcome | Looked | Fetched | Found | Told | Failed
+Answer = Done | Outcome | Looked | Fetched | Found | Told | Reaches | Traced | Changed | Failed
 
 
 class Asked(NamedTuple):

@@ -126,7 +126,7 @@ def test_files_left_open_are_flushed_at_the_commit(fs: Fs) -> None:
 def test_durable_when_it_returns(fs: Fs) -> None:
     with fs.transaction(sync=True) as tx:
         tx.write_text("a", "x")
-    assert fs._engine.replica._durable == fs._engine.volume.written
+    assert fs._engine.replica._syncs.settled
     with pytest.raises(ValueError, match="commit"), fs.transaction() as tx:
         tx.write_bytes("b", b"", sync=True)
 

@@ -40,7 +40,7 @@ def test_an_empty_history_answers() -> None:
 
 def test_a_checkpoint_of_nothing_can_be_opened() -> None:
     volume = FakeVolume()
-    assert run(history_of(volume)) == [Step.SYNC, Step.SYNC]
+    assert run(history_of(volume)) == [Step.MARKED, Step.SYNC, Step.SYNC]
     assert history_of(volume.reopened()).get(A) is None
 
 

@@ -15,9 +15,10 @@ from gavel.quorum.messages import Body, TxId
 from gavel.replica import journal
 from gavel.replica.blobs import Blobs
 from gavel.replica.execution import payload
+from gavel.replica.journal import STAGED
 from gavel.replica.log import Log
 from gavel.replica.machine import Machine
-from gavel.replica.staging import STAGED, Staging
+from gavel.replica.staging import Staging
 from gavel.sim.device import SimDevice
 from gavel.transaction import portable
 from gavel.transaction.requests import Outcome, Stage, blob_name, pack
@@ -90,13 +91,10 @@ class Master:
         self.volume.synced(self.volume.written)
 
     def checkpoint(self) -> None:
-        steps = self.history.checkpoint()
-        first = True
-        for step in steps:
-            if first:
+        for step in self.history.checkpoint():
+            if step is Step.MARKED:
                 for found in self.staging.snapshot():
                     self.volume.append(STAGED, found, reserve=True)
-                first = False
             if step is Step.SYNC:
                 self.sync()
 

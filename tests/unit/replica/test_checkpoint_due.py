@@ -6,7 +6,7 @@ import pytest
 
 from gavel.errors import VolumeFull
 from gavel.filesystem import namespace, superblock
-from gavel.replica import replica
+from gavel.replica import checkpoints
 from tests.crash.simulated import WHO, format_device, opened
 
 
@@ -33,7 +33,7 @@ def test_many_dirty_nodes_make_a_checkpoint_due() -> None:
     system.engine.write(superblock.make_root, WHO)
     system.sync()
     history, before = system.engine.replica.history, system.engine.replica.volume.roots
-    with patch.object(replica, "DIRTY_NODES_MAX", 1000):
+    with patch.object(checkpoints, "DIRTY_NODES_MAX", 1000):
         for number in range(20):
             system.engine.write(namespace.create, 1, b"file%d" % number, 0o100644, WHO)
         system.engine.flush()
