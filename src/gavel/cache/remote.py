@@ -59,6 +59,14 @@ class Remote:
             coord=coord, pfs=self.pfs, frozen=frozen,
         )  # fmt: skip
 
+    def view(self, at: int) -> HeldView:
+        """What is held of the state as of `at`."""
+        return HeldView(self._state, self._places, at)
+
+    def local(self, key: bytes, value: bytes, at: int) -> bytes:
+        """A record that a master told of as of `at`, in the form that filesystem functions know."""
+        return self._places.local(key, value, at) if records.is_data(key) else value
+
     @property
     def reserved(self) -> int:
         """How many object ids are reserved."""

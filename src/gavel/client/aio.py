@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from gavel.client import files, jobs
+from gavel.client import files, looking_back
 from gavel.client.driving import OnProgress, drive_on_loop
 from gavel.client.fs import Fs, Transaction
-from gavel.client.jobs import When
+from gavel.client.looking_back import When
 from gavel.client.paths import AnyPath
 from gavel.client.results import DirEntry, Info, Progress, Stat, StatVfs
 from gavel.client.tree import AsOf, ReadTree, Tree
@@ -454,7 +454,7 @@ class AsyncFs(AsyncUpkept, AsyncTree):
 
     async def undo(
         self, path: AnyPath, to: When | None = None, *, dry_run: bool = False, progress: OnProgress | None = None
-    ) -> jobs.Undone:
+    ) -> looking_back.Undone:
         """See Fs.undo."""
         return await drive_on_loop(self._fs.undo_job(path, to, dry_run), progress)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-from gavel.client import files, jobs, paths
+from gavel.client import files, jobs, looking_back, paths
 from gavel.client.driving import OnProgress, drive
-from gavel.client.jobs import When
+from gavel.client.looking_back import When
 from gavel.client.paths import AnyPath
 from gavel.client.results import Info, Progress, StatVfs
 from gavel.client.runner import InTransaction, Runner
@@ -202,7 +202,7 @@ class Fs(Upkept, Tree):
     def history(self, path: AnyPath) -> list[FileVersion]:
         """Every version of what a path names or ever named, oldest first; also of a deleted file."""
         try:
-            return jobs.history(self._present, paths.encode(path))
+            return looking_back.history(self._present, paths.encode(path))
         except OSError as problem:
             raise paths.named(problem, path) from None
 
@@ -216,7 +216,7 @@ class Fs(Upkept, Tree):
         self, path: AnyPath, since: When | None, until: When | None, limit: int | None
     ) -> Generator[Progress | Logged, None, bool]:
         """log() as a long operation, to be driven in slices; whether there is more than `limit`."""
-        return jobs.named_errors(jobs.log(self._present, paths.encode(path), since, until, limit), path)
+        return looking_back.named_errors(looking_back.log(self._present, paths.encode(path), since, until, limit), path)
 
     def diff(self, path: AnyPath, old: When, new: When | None = None) -> Iterator[Difference]:
         """What is different in a tree between two times; without `new`, between then and now."""
@@ -226,34 +226,34 @@ class Fs(Upkept, Tree):
         self, path: AnyPath, old: When, new: When | None
     ) -> Generator[Progress | Difference, None, tuple[int, int]]:
         """diff() as a long operation, to be driven in slices; the two tids."""
-        return jobs.named_errors(jobs.diff(self._present, paths.encode(path), old, new), path)
+        return looking_back.named_errors(looking_back.diff(self._present, paths.encode(path), old, new), path)
 
     def undo(
         self, path: AnyPath, to: When | None = None, *, dry_run: bool = False, progress: OnProgress | None = None
-    ) -> jobs.Undone:
+    ) -> looking_back.Undone:
         """Bring a file or tree back to what it was: at `to`, else before its last change; also a deleted one.
 
         It is itself a change like any other and can be undone. `dry_run` only says what would be done.
         """
         return drive(self.undo_job(path, to, dry_run), progress)
 
-    def undo_job(self, path: AnyPath, to: When | None, dry_run: bool) -> Generator[Progress, None, jobs.Undone]:
+    def undo_job(self, path: AnyPath, to: When | None, dry_run: bool) -> Generator[Progress, None, looking_back.Undone]:
         """undo() as a long operation, to be driven in slices."""
-        return jobs.named_errors(jobs.undo(self._present, paths.encode(path), to, dry_run), path)
+        return looking_back.named_errors(looking_back.undo(self._present, paths.encode(path), to, dry_run), path)
 
     # -- upkeep
 
     def snapshot_create(self, name: str, when: When | None = None, note: str = "") -> Snapshot:
         """Name a state: that of `when`, else the present one; raises BadRequest for a name that is taken."""
-        return jobs.snapshot_create(self._present, name, when, note)
+        return looking_back.snapshot_create(self._present, name, when, note)
 
     def snapshot_list(self) -> list[Snapshot]:
         """All snapshots, oldest state first."""
-        return jobs.snapshot_list(self._present)
+        return looking_back.snapshot_list(self._present)
 
     def snapshot_delete(self, name: str) -> Snapshot:
         """Forget a name and return what it named, which stays as readable as before. Raises BadRequest."""
-        return jobs.snapshot_delete(self._present, name)
+        return looking_back.snapshot_delete(self._present, name)
 
     def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[Problem]:
         """What is wrong with the volume; nothing, if all is well. `deep` reads every node and extent."""

@@ -14,8 +14,10 @@ from gavel.client import paths
 from gavel.client.runner import Operation, P, Runner, read_only
 from gavel.errors import ReadOnly, VolumeFull
 from gavel.filesystem import orphans
+from gavel.history.history import History
 from gavel.keys import records
 from gavel.runtime.engine import Engine
+from gavel.runtime.turn import Turn
 from gavel.transaction.transaction import Transaction
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ class Present:
     same engine may have it open.
     """
 
-    def __init__(self, engine: Engine, find_tid: Callable[[str], int], reaping: bool = True) -> None:
+    def __init__(self, engine: Engine, find_tid: Callable[[int | str], int], reaping: bool = True) -> None:
         self.closed = False
         self._engine = engine
         self._find_tid = find_tid
@@ -43,6 +45,19 @@ class Present:
         if self.closed:
             raise ValueError("the volume is closed")
         return self._engine
+
+    @property
+    def turn(self) -> Turn:
+        """See Timeline."""
+        return self.engine.turn
+
+    def past(self) -> History:
+        """See Timeline."""
+        return self.engine.history
+
+    def tid_of(self, moment: int | str) -> int:
+        """See Timeline."""
+        return self._find_tid(moment)
 
     def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner."""

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
-from gavel.client.jobs import without_marks
+from gavel.client.looking_back import without_marks
 from gavel.client.results import Progress
 from gavel.client.states import Present
 from gavel.errors import BadRequest

@@ -12,7 +12,7 @@ from typing import TypeVar
 from gavel.client import devices, paths, upkeep
 from gavel.client.devices import VolumeFormat, VolumeMember
 from gavel.client.driving import OnProgress, drive, drive_on_loop
-from gavel.client.jobs import without_marks
+from gavel.client.looking_back import without_marks
 from gavel.client.paths import AnyPath
 from gavel.client.results import Progress
 from gavel.client.states import Present

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from gavel.client.jobs import watched
+from gavel.client.looking_back import watched
 from gavel.client.results import Change
 from gavel.runtime.engine import Engine
 
@@ -49,7 +49,8 @@ class Watch:
         if not self._ready:
             newest = self._newest
             if newest > self._told:
-                self._ready = watched(self._engine, self._raw, self._told, newest)
+                with self._engine.turn:
+                    self._ready = watched(self._engine.history, self._raw, self._told, newest)
                 self._told = newest
         return self._ready.pop(0) if self._ready else None
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from gavel.cache.held_view import HeldView
 from gavel.cache.remote import Remote
 from gavel.effects import Arm, Event, PeerDown, PeerUp, Received, Reply, Requested, Send, Ticked
 from gavel.errors import GavelError, QuorumLost
+from gavel.history.versions import Change, Version
 from gavel.limits import OBJECT_ID_BLOCK, PATIENCE_SECONDS, SPACE_SECONDS
 from gavel.media.room import Space
 from gavel.runtime.dialler import Dialler
@@ -69,6 +71,7 @@ class RemoteEngine:
     ) -> None:
         self.clock = clock
         self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._nodes = list(nodes)
         self._remote = Remote(me.incarnation)
         first = random.randrange(len(addresses))
@@ -117,7 +120,45 @@ class RemoteEngine:
 
     def run_now(self, operation: Callable[[Transaction], T], at: int = 0) -> T:
         """Like run, for other threads than the loop's; waits."""
-        return asyncio.run_coroutine_threadsafe(self.run(operation, at), self.loop).result()
+        return self.wait(self.run(operation, at))
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine that runs on the loop, for other threads; waits."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    @property
+    def on_loop(self) -> bool:
+        """Whether this is called on the loop's own thread, as by an operation that is being run."""
+        return threading.get_ident() == self._thread
+
+    # The past beyond what an operation reads.
+
+    def view(self, at: int) -> HeldView:
+        """What is held of a past state; for use on the loop, where it raises Miss."""
+        return self._remote.view(at)
+
+    async def versions(self, key: bytes, until: int) -> list[Version]:
+        """Every version of a key that began by a tid, oldest first."""
+        answer = await self.ask(requests.Trace(key, until))
+        assert isinstance(answer, requests.Traced)
+        local = self._remote.local
+        return [Version(key, began, ended, local(key, value, began)) for began, ended, value in answer.versions]
+
+    async def changes(self, t0: int, t1: int, lo: bytes, hi: bytes, skip: int) -> tuple[list[Change], bool]:
+        """Some of what changed in (t0, t1] to keys in [lo, hi), less the first `skip` of `lo`; and whether more."""
+        answer = await self.ask(requests.Changes(t0, t1, lo, hi, skip))
+        assert isinstance(answer, requests.Changed)
+        local = self._remote.local
+        found = [
+            Change(
+                key,
+                tid,
+                None if old is None else local(key, old, tid - 1),
+                None if new is None else local(key, new, tid),
+            )
+            for key, tid, old, new in answer.changes
+        ]
+        return found, answer.more
 
     def space(self) -> Space:
         """Sizes of the volume of the master in use, as it last said; zero until it has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
+from itertools import zip_longest
 
 from gavel.errors import BadRequest, HistoryPruned
 from gavel.keys import records
@@ -86,9 +87,34 @@ class Master:
                 return requests.Done()
             case requests.Submit():
                 return self._submit(question)
+            case requests.Horizon():
+                return requests.Reaches(256, self.tid, self.horizon, [])
+            case requests.Trace(key, until):
+                return requests.Traced(self._versions(key, until))
+            case requests.Changes():
+                return self._changes(question)
             case requests.Status():
                 return requests.Told({"total": 1 << 40, "free": 1 << 39})
         raise BadRequest(f"{question!r} is not asked here")
+
+    def _versions(self, key: bytes, until: int) -> list[tuple[int, int | None, bytes]]:
+        found = self.versions.get(key, [])
+        ends = [tid for tid, _ in found[1:]]
+        return [
+            (tid, end, value) for (tid, value), end in zip_longest(found, ends) if value is not None and tid <= until
+        ]
+
+    def _changes(self, asked: requests.Changes) -> requests.Changed:
+        found = []
+        for key in self.between(asked.lo, asked.hi):
+            before = None
+            for tid, value in self.versions[key]:
+                if asked.since < tid <= asked.until and value != before:
+                    found.append((key, tid, before, value))
+                before = value
+        skipped = [one for one in found if one[0] == asked.lo][: asked.skip]
+        found = [one for one in found if one not in skipped]
+        return requests.Changed(found[: self.page], len(found) > self.page)
 
     def _part(self, lo: bytes, hi: bytes, version: int) -> requests.Records | None:
         return None if version and not self._changed(lo, hi, version) else self._records(lo, hi, self.tid)

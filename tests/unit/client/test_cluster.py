@@ -94,3 +94,37 @@ def test_a_closed_connection_says_so(two: tuple[Cluster, Cluster]) -> None:
     one.close()
     with pytest.raises(ValueError, match="closed"):
         one.listdir("/")
+
+
+def test_a_tree_is_looked_back_on_and_brought_back(two: tuple[Cluster, Cluster]) -> None:
+    one, other = two
+    content = os.urandom(400_000)
+    one.makedirs("tree/inner")
+    one.write_bytes("tree/inner/file", content)
+    one.symlink("inner/file", "tree/link")
+    good = one.tid()
+    other.write_text("tree/inner/file", "overwritten")
+    other.write_text("tree/new", "since")
+    other.remove("tree/link")
+    assert [(found.kind, found.path) for found in one.diff("tree", good)] == [
+        (found.kind, found.path) for found in other.diff("tree", good)
+    ]
+    kinds = {found.path: found.kind for found in one.diff("tree", good)}
+    assert kinds == {"new": "added", "link": "removed", "inner/file": "changed"}
+    assert len(one.history("tree/inner/file")) >= 2
+    assert [event.path for found in one.log("tree", since=good) for event in found.events].count("/tree/link") == 1
+    assert one.undo("tree", good, dry_run=True).actions and one.exists("tree/new")
+    one.undo("tree", good)
+    assert other.read_bytes("tree/inner/file") == content == other.read_bytes("tree/link") and not other.exists(
+        "tree/new"
+    )
+    assert list(one.diff("tree", good)) == []
+
+
+def test_long_histories_come_in_pieces(two: tuple[Cluster, Cluster]) -> None:
+    one, _ = two
+    for n in range(8):
+        one.write_text("often", str(n))
+    assert len(one.history("often")) == 8 and len(list(one.log("often"))) >= 8
+    one.undo("often", one.history("often")[2].tid)
+    assert one.read_text("often") == "2"
