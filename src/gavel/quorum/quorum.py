@@ -265,8 +265,11 @@ class Quorum:
             local.clear()
         before = desk.stable
         self.watermark.advance()
-        if self.watermark.done or self.reads.pending:
+        ended = self.watermark.done
+        if ended or self.reads.pending:
             self.asking.answer()
+            if desk.alone and ended:
+                self.registers.drop_executed([tx for tx, _ in ended])
         if desk.stable != before:
             self.catch_ups.give()
 

@@ -14,7 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from gavel.keys.tid import end_of, micros
@@ -287,6 +287,20 @@ class Registers:
                 self.over.pop(tx, None)
                 dropped += 1
         return dropped
+
+    def drop_executed(self, ended: Iterable[TxId]) -> None:
+        """In a group of one: drop those that were executed. Nobody else votes; the machine remembers outcomes."""
+        for tx in ended:
+            register = self.table[tx]
+            if register.executed:
+                del self.table[tx]
+                bucket = self._buckets[register.end >> BUCKET_BITS]
+                if bucket[-1] is tx:
+                    bucket.pop()
+                else:
+                    bucket.remove(tx)
+        self._settling.clear()
+        self.listed.clear()
 
     # A new epoch.
 

@@ -78,6 +78,7 @@ class Replica:
         self._now = now
         self._effects: list[Effect] = []
         self._commits = 0
+        self._stirred = True  # the quorum has heard something since it was last asked what is to be done
         self._result: Any = None  # of the commit under way
         self._staging = Staging(volume)
         self._armed: int | None = None  # when what is lacking is asked for next
@@ -196,6 +197,7 @@ class Replica:
 
     def _to_quorum(self, event: Event) -> None:
         if self.log.failure is None:
+            self._stirred = True
             self.machine.alone = self.alone
             self._guarded(self.quorum.step, event, self._now)
         elif isinstance(event, Requested) and not isinstance(event.request, Arrived):
@@ -203,8 +205,9 @@ class Replica:
 
     def _pump(self) -> None:
         """See to what comes of what the quorum was told."""
-        if self.log.failure is not None:
+        if self.log.failure is not None or not self._stirred:
             return
+        self._stirred = False
         effects: list[Effect] = []
         self._guarded(lambda: effects.extend(self.quorum.drain()))
         for effect in effects:

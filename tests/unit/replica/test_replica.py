@@ -211,3 +211,16 @@ def test_a_group_of_one_serves_clients_durably_and_becomes_many() -> None:
     group.crash(1)
     assert isinstance(group.submit(2, {key("c"): b"1"}), Committed)
     assert group.look(3, key("local"), key("local~")) == {key("local"): b"1"}
+
+
+def test_a_group_of_one_keeps_no_registers() -> None:
+    """Nobody else votes, so there is nothing to remember but outcomes; else memory would grow with every commit."""
+    group = Group(1)
+    group.run(100)
+    submissions = [group.submission(1, {key(f"{number}"): b"x"}) for number in range(20)]
+    tickets = [group.ask(1, submission) for submission in submissions]
+    group.run(100)
+    assert all(isinstance(group.answers[ticket], Committed) for ticket in tickets)
+    registers = group.up[1].quorum.registers
+    assert not registers.table and not registers.listed and not registers.undecided
+    assert group.answer(1, submissions[7]) == group.answers[tickets[7]]
