@@ -91,6 +91,13 @@ class Stage:
                 self.step(node, PeerUp(other))
                 self.step(other, PeerUp(node))
 
+    def part(self, node: int, *others: int) -> None:
+        """Let a node and others lose sight of each other, and what is under way between them."""
+        for other in others:
+            for one, peer in ((node, other), (other, node)):
+                self.drop(one, peer)
+                self.step(one, PeerDown(peer))
+
     def crash(self, node: int, notice: bool = True, keep: bool = False) -> None:
         """End a process; what it has not synced is lost (`keep`: survives by luck)."""
         actor = self._actors[node]
@@ -108,6 +115,17 @@ class Stage:
             self.crash(node, notice)
         self.start(node)
         self.connect(node)
+
+    def copy(self, node: int) -> list[Any]:
+        """A copy of a volume, as it is durable now."""
+        log = self._actors[node].log
+        return list(log.entries[: log.durable])
+
+    def put_back(self, node: int, copy: list[Any]) -> None:
+        """Put an old copy in the place of a volume."""
+        log = self._actors[node].log
+        log.entries[:] = copy
+        log.durable = len(copy)
 
     def skew(self, node: int, milliseconds: float) -> None:
         """Let a node's clock be off by so much."""
@@ -131,7 +149,7 @@ class Stage:
                 actor.tickets.append(effect.ticket)
                 actor.mark = actor.log.begin_sync()
             elif isinstance(effect, Arm):
-                actor.armed = effect.at
+                actor.armed = effect.at - actor.skew  # a clock that is set moves no timer
             elif isinstance(effect, Reply):
                 self.results[effect.request.ticket] = effect.result
             else:
@@ -149,14 +167,14 @@ class Stage:
         for ticket in tickets:
             self.step(node, Synced(ticket))
 
-    def advance(self, milliseconds: float, nodes: Iterable[int] | None = None) -> None:
-        """Let time pass, a millisecond at a time, with a Ticked for everybody (or these) whose timer is due."""
+    def advance(self, milliseconds: int, nodes: Iterable[int] | None = None, step: int = 1) -> None:
+        """Let time pass, step by step, with a Ticked for everybody (or these) whose timer is due."""
         among = list(self._actors) if nodes is None else list(nodes)
-        for _ in range(max(1, int(milliseconds))):
-            self.now += int(min(1, milliseconds) * MS)
+        for _ in range(max(1, milliseconds // step)):
+            self.now += step * MS
             for node in among:
                 actor = self._actors[node]
-                if actor.master is not None and actor.armed is not None and actor.armed <= self.now + actor.skew:
+                if actor.master is not None and actor.armed is not None and actor.armed <= self.now:
                     actor.armed = None
                     self.step(node, Ticked())
 
@@ -177,6 +195,11 @@ class Stage:
         """Lose what is under way."""
         return len(self._take(source, target, having))
 
+    def wordless(self, source: int, data: bytes) -> Received:
+        """The arrival of a batch of which only the envelope is left."""
+        batch = WIRE.decode(data)
+        return Received(source, Batch(batch.incarnation, batch.position, batch.wall, batch.epoch, None, []))
+
     def repeat(self, source: int, target: int, having: type | None = None) -> None:
         """Double what is under way."""
         queue = self.links.get((source, target), [])
@@ -188,17 +211,17 @@ class Stage:
         self.links[source, target] = [data for data in queue if data not in taken]
         return taken
 
-    def settle(self, nodes: Iterable[int] | None = None, milliseconds: int = 0) -> None:
+    def settle(self, nodes: Iterable[int] | None = None, milliseconds: int = 0, step: int = 1) -> None:
         """Deliver everything among these nodes (all) and what comes of it, while so much time passes; keep the rest."""
         among = sorted(self._actors if nodes is None else nodes)
-        for _ in range(milliseconds + 1):
+        for _ in range(milliseconds // step + 1):
             for _ in range(1000):
                 if not sum(self.deliver(a, b) for a in among for b in among if a != b):
                     break
             else:
                 raise AssertionError("messages without end")
             if milliseconds:
-                self.advance(1, among)
+                self.advance(step, among, step)
 
     # -- requests ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gavel.sim.plan import draw
+from gavel.sim.plan import FOCI, draw
 from gavel.sim.shrink import options, remade
 from gavel.sim.simulation import run
 from gavel.sim.world import MILLISECOND
@@ -26,7 +26,7 @@ def test_fresh_seeds() -> None:
     first = secrets.randbelow(1 << 32)
     until, seed = time.monotonic() + SECONDS, first
     while time.monotonic() < until:
-        result = run(draw(seed))
+        result = run(draw(seed, focus=sorted(FOCI)[seed % len(FOCI)]))
         assert not result.violations, f"gavel sim {options(result.plan)}: {result.violations}"
         seed += 1
     assert seed - first >= 3
@@ -39,7 +39,7 @@ def test_a_run_is_its_seed(seed: int) -> None:
 
 def test_the_digest_does_not_depend_on_how_strings_hash() -> None:
     program = (
-        "from gavel.sim.plan import draw; from gavel.sim.simulation import run\n"
+        "from gavel.sim.plan import FOCI, draw; from gavel.sim.simulation import run\n"
         "for seed in range(3): print(run(draw(seed)).digest)"
     )
 
@@ -64,6 +64,7 @@ def test_past_failures(failure: dict[str, Any]) -> None:
         clients=int(given["--clients"]) if "--clients" in given else None,
         transactions=int(given["--transactions"]) if "--transactions" in given else None,
         seconds=float(given["--seconds"]) if "--seconds" in given else None,
+        focus=given.get("--focus", ""),
         without=frozenset([given["--without"]] if "--without" in given else []),
     )
     assert run(plan).property == failure.get("property", "")
@@ -71,7 +72,7 @@ def test_past_failures(failure: dict[str, Any]) -> None:
 
 def test_the_options_of_a_plan_make_it_again() -> None:
     for seed in range(50):
-        plan = draw(seed)
+        plan = draw(seed, focus=sorted(FOCI)[seed % len(FOCI)])
         for smaller in [plan, *plan.smaller()]:
             words = options(smaller).split()
             given = dict(zip(words[::2], words[1::2], strict=True))
@@ -82,6 +83,7 @@ def test_the_options_of_a_plan_make_it_again() -> None:
                 clients=int(given["--clients"]) if "--clients" in given else None,
                 transactions=int(given["--transactions"]) if "--transactions" in given else None,
                 seconds=float(given["--seconds"]) if "--seconds" in given else None,
+                focus=given.get("--focus", ""),
             )
             assert again == smaller
         assert all(fault.at <= max(plan.duration * 40, MILLISECOND) for fault in plan.faults)

@@ -30,6 +30,7 @@ def sim(
     clients: Annotated[int | None, typer.Option(min=1, help="How many clients.")] = None,
     transactions: Annotated[int | None, typer.Option(min=1, help="How many transactions of each client.")] = None,
     seconds: Annotated[float | None, typer.Option(help="How long the faulty phase lasts, in virtual time.")] = None,
+    focus: Annotated[str, typer.Option(help="See that these happen: members, forgetting or restarts.")] = "",
     without: Annotated[list[str] | None, typer.Option(help="Remove this rule of the quorum.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print everything that happens.")] = False,
     shrink: Annotated[bool, typer.Option(help="Make a failing run small.")] = True,
@@ -42,12 +43,13 @@ def sim(
     from gavel.errors import BadRequest
     from gavel.sim.shrink import remade
 
+    removed = frozenset(without or ())
     first = secrets.randbelow(1 << 32) if seed is None else seed
     began, ran = time.monotonic(), 0
     while True:
         print(f"seed {first + ran}", end="  ", flush=True)
         try:
-            plan = remade(first + ran, masters, faults, clients, transactions, seconds, frozenset(without or ()))
+            plan = remade(first + ran, masters, faults, clients, transactions, seconds, focus, removed)
         except ValueError as problem:
             raise BadRequest(str(problem)) from None
         if not _holds(plan, trace, shrink):

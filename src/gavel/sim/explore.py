@@ -53,6 +53,7 @@ class Scope:
     skews: tuple[int, ...] = ()  # by how many ms each master's clock is off
     ticking: tuple[int, ...] = ()  # only these (all if none are named)
     crashing: tuple[int, ...] = ()
+    silent: tuple[int, ...] = ()  # masters that hear and say nothing, once greetings are over
     lazy_syncs: bool = False  # syncs end when they like, not at once
     reads: bool = False  # the transactions read the key as well, as of 0
     without: tuple[str, ...] = ()
@@ -268,6 +269,8 @@ class Explorer:
         if taken is not None:
             flying = flying - {taken}
         sent = step.sent
+        if self.scope.silent:
+            sent = tuple([letter for letter in sent if self._messages[letter][1] not in self.scope.silent])
         if sent:
             flying = flying.union(sent)
         acknowledged = state.acknowledged

@@ -73,7 +73,7 @@ class Oracle:
 
     def learned(self, node: int, txid: Any, value: Any) -> None:
         """A master takes a value for the decided one."""
-        known = self.chosen.get(txid, self._abort)
+        known = self.chosen.get(txid)
         if known != value:
             raise Violation("agreement", f"n{node} takes {txid} for {_show(value)}; chosen was {_show(known)}")
 

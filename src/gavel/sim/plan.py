@@ -35,6 +35,7 @@ class Plan:
 
     seed: int
     masters: int = 3
+    focus: str = ""
     spares: int = 0
     clients: int = 2
     transactions: int = 10
@@ -97,17 +98,29 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def draw(seed: int, masters: int | None = None, without: frozenset[str] = frozenset(), churn: bool = True) -> Plan:
-    """The plan of a seed."""
-    random = Random(f"{seed}/plan")
+FOCI: dict[str, tuple[str, ...]] = {
+    "": (),
+    "members": ("members", "checkpoint"),
+    "forgetting": ("checkpoint",),
+    "restarts": ("crash", "blackout", "checkpoint"),
+}
+
+
+def draw(seed: int, masters: int | None = None, focus: str = "", without: frozenset[str] = frozenset()) -> Plan:
+    """The plan of a seed; `focus`, one of FOCI, has what it names exist in the run."""
+    random = Random(f"{seed}/plan/{focus}")
     usual = random.choice((3, 3, 3, 3, 5, 5, 2, 4, 7))
     count = usual if masters is None else masters
-    spares = random.choice((0, 0, 1, 2)) if churn else 0
+    spares = random.choice((0, 0, 1, 2))
+    if focus == "members":
+        usual, spares = random.choice((2, 3, 3, 4)), 2
+        count = usual if masters is None else masters
     duration = random.choice((300, 800, 1500, 3000)) * MILLISECOND
-    stretch = 40 if random.random() < 0.1 else 1  # a long run at leisure: transactions outlive their life
+    stretch = 40 if random.random() < 0.1 or focus == "forgetting" else 1  # at leisure: transactions outlive their life
     plan = Plan(
         seed=seed,
         masters=count,
+        focus=focus,
         spares=spares,
         clients=random.randint(1, 5),
         transactions=random.choice((3, 10, 30)),
@@ -118,9 +131,11 @@ def draw(seed: int, masters: int | None = None, without: frozenset[str] = frozen
         weather=_weather(random),
         without=without,
     )
-    exist = [kind for kind in KINDS if random.random() < 0.35]
-    if not spares or not churn:
+    exist = [kind for kind in KINDS if random.random() < 0.35 or kind in FOCI[focus]]
+    if not spares:
         exist = [kind for kind in exist if kind not in ("members", "wipe")]
+    elif "wipe" in exist and "members" in exist:  # one of three lost and another given up on is a majority lost
+        exist.remove("wipe")
     faults = [fault for kind in exist for fault in _faults(random, kind, count + spares, duration, stretch)]
     return replace(plan, faults=tuple(sorted(faults)))
 

@@ -1,4 +1,4 @@
-"""Reads what has become durable in a master's log and tells the oracle: votes, and the epochs they were cast in.
+"""Reads what has become durable in a master's log and tells the oracle: votes, the epochs they were cast in, decisions.
 
 Invariant: a vote is told when, and only when, a crash can no longer take it back.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gavel.quorum.entries import Installed, Voted, decode
+from gavel.quorum.entries import Installed, Settled, Voted, decode
 from gavel.quorum.messages import Member, Record
 from gavel.quorum.votes import Electorate
 from gavel.sim.oracle import Oracle
@@ -29,6 +29,8 @@ class Scribe:
                 for entry in decode(what).entries:
                     if type(entry) is Voted:
                         self._oracle.voted(self._node, self._epoch, self._voters, entry.ballot, entry.tx, entry.value)
+                    elif type(entry) is Settled:
+                        self._oracle.learned(self._node, entry.tx, entry.value)
                     elif type(entry) is Installed:
                         self._install(entry.record)
 

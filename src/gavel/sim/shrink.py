@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gavel.sim.plan import Plan, draw
+from gavel.sim.plan import FOCI, Plan, draw
 from gavel.sim.simulation import Result
 from gavel.sim.world import SECOND
 
@@ -31,8 +31,10 @@ def shrink(failed: Result, run: Callable[[Plan], Result], more: Callable[[], boo
 
 def options(plan: Plan) -> str:
     """The options of `gavel sim` that make this plan again, from its seed."""
-    drawn = draw(plan.seed, masters=plan.masters, without=plan.without)
+    drawn = draw(plan.seed, masters=plan.masters, focus=plan.focus, without=plan.without)
     words = [f"--seed {plan.seed}", f"--masters {plan.masters}"]
+    if plan.focus:
+        words.append(f"--focus {plan.focus}")
     if plan.faults != drawn.faults:
         words.append("--faults " + (",".join(str(drawn.faults.index(fault)) for fault in plan.faults) or "none"))
     if plan.clients != drawn.clients:
@@ -52,10 +54,13 @@ def remade(
     clients: int | None = None,
     transactions: int | None = None,
     seconds: float | None = None,
+    focus: str = "",
     without: frozenset[str] = frozenset(),
 ) -> Plan:
-    """The plan that such options make; raises ValueError for a fault that the seed does not have."""
-    plan = draw(seed, masters=masters, without=without)
+    """The plan that such options make; raises ValueError for a fault that the seed does not have, or another focus."""
+    if focus not in FOCI:
+        raise ValueError(f"the focus is one of {', '.join(filter(None, FOCI))}")
+    plan = draw(seed, masters=masters, focus=focus, without=without)
     if faults is not None:
         numbers = [] if faults in ("", "none") else [int(number) for number in faults.split(",")]
         if any(not 0 <= number < len(plan.faults) for number in numbers):
