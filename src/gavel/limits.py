@@ -31,8 +31,8 @@ TRANSACTION_MAX: Final = 64 * MIB  # encoded records of one transaction, its dat
 
 # A checkpoint is due when any of these is passed. The first two are how much log recovery may have to replay.
 REPLAY_BYTES_MAX: Final = 64 * MIB
-REPLAY_RECORDS_MAX: Final = 100_000
-DIRTY_NODES_MAX: Final = 128 * MIB  # nodes waiting in memory; a record in a leaf of its own dirties 16 KiB
+REPLAY_RECORDS_MAX: Final = 65_536
+DIRTY_NODES_MAX: Final = 96 * MIB  # nodes waiting in memory; a record in a leaf of its own dirties 16 KiB
 
 # Memory.
 NODE_CACHE_BYTES: Final = 72 * MIB  # encoded size of clean B-tree nodes kept decoded (resident: some three times that)

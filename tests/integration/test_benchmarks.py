@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("real_work", ["git", "SQLite"]),
         ("check", ["trees", "records"]),
         ("compression", ["in process", "log in MB", "mounted"]),
+        ("worst_recovery", ["here and there", "small commits", "removed all over"]),
         ("upkeep", ["commit, memory: p99", "commit with fsync, file: p99"]),
     ],
 )

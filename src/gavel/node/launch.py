@@ -37,7 +37,7 @@ SWITCH_SECONDS = 0.0005  # Python's own are 0.005: so long whoever waits for a s
 
 
 class Options(NamedTuple):
-    """What to mount where. Paths are absolute."""
+    """What to mount where: an absolute path of a volume, or the URL of a cluster, on an absolute path."""
 
     volume: str
     directory: str
@@ -169,6 +169,7 @@ def _collect_rarely() -> None:
 
     What is there by now stays for ever; what comes are mostly nodes of trees, long lists that a search goes through.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -177,8 +178,13 @@ def _collect_rarely() -> None:
 async def _serve(options: Options, ready: Callable[[Json], None]) -> None:
     """Open the volume, mount it, and see to it that everything is durable and let go of in the end."""
     from gavel.client.volumes import open_engine
+    from gavel.node.cluster_mount import is_url, serve_cluster
 
+    if is_url(options.volume):
+        await serve_cluster(options, ready, _stop_on_signals)
+        return
     loop = asyncio.get_running_loop()
+    gc.disable()  # until _collect_rarely(): a recovery makes nothing but what stays
     read_only = options.read_only or options.as_of is not None
     engine, device = open_engine(options.volume, read_only=read_only, loop=loop, key=options.key)
     try:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
+import pytest
+
 from gavel.filesystem import snapshots
+from gavel.history.history import History
+from gavel.keys.records import is_data
+from gavel.media import extents
 from gavel.upkeep.prune import prune
 from gavel.upkeep.snapshot_space import snapshot_space
 from tests.crash.simulated import System
@@ -53,3 +60,47 @@ def test_two_names_for_one_state_hold_nothing_alone() -> None:
     for name in ("a", "b"):
         system.engine.write(snapshots.create, name, tid)
     assert alone(system) == {"a": 0, "b": 0}
+
+
+def by_brute_force(system: System) -> dict[str, int]:
+    """File data that is there as of a snapshot, and neither as of any other nor now."""
+    history = system.engine.history
+    named = system.engine.read(snapshots.listing)
+    states = {one.name: data_at(history, one.tid) for one in named}
+    now = data_at(history, history.last_tid)
+    found = {}
+    for name, held in states.items():
+        others = now.union(*(state for other, state in states.items() if other != name))
+        places = [extents.reference(value) for _, value in held - others]
+        found[name] = sum(place[1] for place in places if place is not None)
+    return found
+
+
+def data_at(history: History, tid: int) -> set[tuple[bytes, bytes]]:
+    return {one for one in history.scan_at(b"", b"\xff" * 16, tid) if is_data(one[0])}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_what_reading_all_states_finds(seed: int) -> None:
+    random = Random(seed)
+    system = volume()
+    tids = [system.engine.flush()]
+    names = [b"f%d" % n for n in range(6)]
+    there: set[bytes] = set()
+    for step in range(40):
+        name = random.choice(names)
+        if name in there and random.random() < 0.3:
+            there.discard(name)
+            tids.append(remove(system, name))
+        else:
+            there.add(name)
+            content = noise(random.choice([100, 5000, 200_000]), 1000 * seed + step)
+            tids.append(put(system, name, content, random.choice([0, 0, 3000, 150_000])))
+    for number, tid in enumerate(sorted(random.sample(tids[1:], 8))):
+        system.engine.write(snapshots.create, f"s{number}", tid)
+    system.engine.flush()
+    expected = by_brute_force(system)
+    assert any(expected.values())
+    assert alone(system) == expected
+    run(system, prune(system.engine.history, everything=True))
+    assert alone(system) == by_brute_force(system) == expected
