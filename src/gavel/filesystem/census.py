@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from struct import Struct
+from struct import error as struct_error
 
 from gavel.filesystem.inode import Inode
+
+_FITS = Struct("<QIQQQQQQ").pack
 
 
 class Census:
     """Objects in the order of their ids, what their inodes say, and what was found of each.
 
-    `index` of an object is its place in every array; ids have to be added in rising order.
+    `index` of an object is its place in every array; ids have to be added in rising order. What was found has room for
+    more objects than there are.
     """
 
     def __init__(self) -> None:
@@ -27,6 +32,8 @@ class Census:
         self.xattrs = array("Q")
         self.parents = array("Q")
         self.hashes = array("Q")
+        columns = self.objects, self.modes, self.nlinks, self.sizes, self.used, self.xattrs, self.parents, self.hashes
+        self._append = [column.append for column in columns]
         # What was found.
         self.names = array("I")  # entries that point to it
         self.children = array("I")  # entries in it
@@ -41,24 +48,24 @@ class Census:
 
     def add(self, obj: int, inode: Inode) -> None:
         """Take an inode into account; raises OverflowError, having changed nothing, for numbers that cannot be."""
-        wide = obj, inode.nlink, inode.size, inode.used, inode.xattrs, inode.parent, inode.name_hash
-        if min(*wide, inode.mode) < 0 or max(wide) >> 64 or inode.mode >> 32:
-            raise OverflowError("a number is out of bounds")
-        self.objects.append(obj)
-        self.modes.append(inode.mode)
-        self.nlinks.append(inode.nlink)
-        self.sizes.append(inode.size)
-        self.used.append(inode.used)
-        self.xattrs.append(inode.xattrs)
-        self.parents.append(inode.parent)
-        self.hashes.append(inode.name_hash)
-        self.names.append(0)
-        self.children.append(0)
-        self.subdirectories.append(0)
-        self.found_xattrs.append(0)
-        self.found_data.append(0)
-        self.data_end.append(0)
-        self.named.append(0)
+        numbers = obj, inode.mode, inode.nlink, inode.size, inode.used, inode.xattrs, inode.parent, inode.name_hash
+        try:
+            _FITS(*numbers)
+        except struct_error as error:
+            raise OverflowError("a number is out of bounds") from error
+        for append, number in zip(self._append, numbers, strict=True):
+            append(number)
+        if len(self.objects) > len(self.names):
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Make the columns of what was found longer, by an eighth: a call for each object costs more."""
+        more = max(4096, len(self.names) // 8)
+        for narrow in (self.names, self.children, self.subdirectories, self.found_xattrs):
+            narrow.frombytes(bytes(more * narrow.itemsize))
+        for wide in (self.found_data, self.data_end):
+            wide.frombytes(bytes(more * wide.itemsize))
+        self.named.extend(bytes(more))
 
     def index(self, obj: int) -> int:
         """The place of an object; -1 where it has no inode."""

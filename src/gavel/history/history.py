@@ -140,6 +140,9 @@ class History:
         then = closed.true_at(self._past, lo, hi, at)
         old = next(then, None)
         for keys, tids, values in self._current.slices(lo, hi):
+            if (old is None or old[0] > keys[-1]) and max(tids) <= at:  # nothing here has changed since
+                yield from zip(keys, values, strict=True)
+                continue
             for key, tid, value in zip(keys, tids, values, strict=True):
                 while old is not None and old[0] < key:
                     yield old
