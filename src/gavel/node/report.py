@@ -1,0 +1,75 @@
+"""How the cluster is, as one node sees it and the others tell: what `gavel status` and the console show."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from gavel.keys import tid as tids
+from gavel.node.book import Book
+from gavel.node.protocol import Json
+from gavel.node.steward import Steward
+from gavel.runtime.master import Master
+from gavel.wire.messages import Role
+
+_SECONDS: Final = 0.5  # that the others have for an answer
+
+
+async def report(master: Master, book: Book, steward: Steward) -> Json:
+    """Fields of the node's own status; `members` of the quorum and of the book, with what each tells of itself."""
+    own = await master.status()
+    others = sorted(master.peers)
+    told = dict(zip(others, await asyncio.gather(*(master.inquire(node, _SECONDS) for node in others)), strict=True))
+    told[master.party.node] = own
+    known = {int(one["node"]): one for one in own.get("members", ())}
+    nodes = sorted({*known, *(entry.node for entry in book.members())})
+    members = [_member(node, known.get(node), told.get(node, {}), master, book, steward) for node in nodes]
+    newest = max(one["sync_tid"] for one in members)
+    for one in members:
+        sync = one["sync_tid"]
+        one["lag_ms"] = (tids.micros(newest) - tids.micros(sync)) // 1000 if sync else None
+        one["sync_tid"] = tids.text(sync)
+    problem = own.get("failure") or (str(steward.problem) if steward.problem else None)
+    return {
+        **own,
+        "cluster": master.party.cluster.hex(),
+        "time": time.time_ns() // 1_000_000,
+        "sync_tid": tids.text(own.get("sync_tid", 0)),
+        **{name: tids.text(own.get(name, 0)) for name in ("durable_sync_tid", "bound_tid", "last_tid")},
+        "members": members,
+        "problem": problem,
+    }
+
+
+def _member(node: int, known: Any, told: Json, master: Master, book: Book, steward: Steward) -> Json:
+    entry = book.entries.get(node)
+    link = master.peers.get(node)
+    mine = node == master.party.node
+    role = known["role"] if known else "joining"
+    sync = told.get("sync_tid") or (known or {}).get("sync_tid", 0)
+    problem = told.get("failure") or ("" if mine or link is not None else steward.problem_with(node))
+    if known and known.get("refused"):
+        problem = "its volume is an old copy of itself; remove the node and let it join anew"
+    return {
+        "node": node,
+        "name": entry.name if entry else "",
+        "url": f"gavel://{entry.address}" if entry else "",
+        "role": role,
+        "wanted": Role(entry.role).name.lower() if entry else role,
+        "up": mine or (link is not None and link.opened and not link.doubted),
+        "sync_tid": sync,
+        "lag_ms": None,
+        "rtt_us": link.pulse.rtt // 1000 if link is not None else None,
+        "clock_off_us": (known or {}).get("clock_off_us", 0),
+        "catch_up": _catch_up(told.get("catch_up")),
+        "problem": problem or None,
+    }
+
+
+def _catch_up(found: Any) -> Json | None:
+    """Position and total of a member that catches up, with the fraction that is done."""
+    if not found:
+        return None
+    total = max(1, found["total"])
+    return {**found, "done": round(min(1.0, found["position"] / total), 3)}

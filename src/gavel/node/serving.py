@@ -1,0 +1,264 @@
+"""The daemon of a node of a cluster: `gavel serve DIR`.
+
+SIGTERM and SIGINT drain: no new requests, those under way are answered, a checkpoint, the end. SIGHUP reads node.toml
+and the certificate again. systemd is told when it is ready, reloads, stops, and that it is alive, if it wants to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import random
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gavel.errors import BadRequest, GavelError
+from gavel.node import notify
+from gavel.node.calls import Calls
+from gavel.node.directory import Directory
+from gavel.node.health import Health
+from gavel.node.joining import Door
+from gavel.node.protocol import Json
+from gavel.node.report import report
+from gavel.node.steward import Steward
+from gavel.runtime import tls
+from gavel.runtime.dialler import address_of
+from gavel.runtime.listener import Listener
+from gavel.runtime.master import Master
+from gavel.runtime.open_volume import open_device
+from gavel.transaction import requests
+from gavel.wire.connection import Party
+from gavel.wire.messages import Role
+
+if TYPE_CHECKING:
+    from gavel.media.cipher import Key
+
+log = logging.getLogger("gavel.node")
+
+SOCKET = "admin.sock"
+FOUNDER = 1  # the node id of the master that founded its cluster
+
+
+def run(directory: Directory, key: Key | None, ready: Callable[[Json], None] = lambda message: None) -> None:
+    """Serve until told to end; raises what keeps it from serving. `ready` is told once it serves."""
+    import uvloop
+
+    from gavel.node.launch import _collect_rarely
+
+    if directory.settings.role is Role.CLIENT:
+        raise BadRequest(f"{directory.path} is the identity of a client; `gavel mount` uses it")
+
+    def begun(message: Json) -> None:
+        _collect_rarely()
+        ready(message)
+
+    with _alone(directory), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(directory, key, begun))
+
+
+@contextlib.contextmanager
+def _alone(directory: Directory) -> Any:
+    """One process serves a directory."""
+    with open(directory.path / "lock", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadRequest(
+                f"another process serves {directory.path}; `gavel status {directory.path}` asks it"
+            ) from None
+        yield
+
+
+async def _serve(directory: Directory, key: Key | None, ready: Callable[[Json], None]) -> None:
+    device = open_device(str(directory.volume))
+    try:
+        daemon = Daemon(directory)
+        try:
+            await daemon.start(device, key)
+            _on_signals(daemon)
+            message = {"directory": str(directory.path), "node": directory.settings.node, "pid": os.getpid()}
+            log.info("node %d serves at %s", directory.settings.node, directory.settings.listen)
+            notify.ready()
+            ready(message)
+            await daemon.over.wait()
+        finally:
+            notify.stopping()
+            await daemon.close()
+            log.info("everything is durable")
+    finally:
+        device.close()
+
+
+def _on_signals(daemon: Daemon) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.over.set)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+
+
+class Daemon:
+    """What belongs together while a node is served. `over` is set to end it."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+        self.over = asyncio.Event()
+        self.counters: Counter[str] = Counter()
+        self._incarnation = secrets.token_bytes(16)
+        self._listening = tls.listening(directory.material)
+        self._dialling = tls.dialling(directory.material)
+        self.book = directory.book()
+        self.steward = Steward(self.book, directory.settings.node, self._dialling, random.random)
+        self.master: Master | None = None
+        self._closing: list[Callable[[], Any]] = []
+        self._watch: asyncio.Task[None] | None = None
+
+    def _party(self) -> Party:
+        settings = self.directory.settings
+        return Party(settings.cluster, settings.node, self._incarnation, settings.role, settings.name)
+
+    async def start(self, device: Any, key: Key | None) -> None:
+        """Open the volume, listen, dial."""
+        settings = self.directory.settings
+        steward = self.steward
+        self.master = steward.master = master = Master(
+            device,
+            self._party(),
+            key=key,
+            founding=None if settings.node == FOUNDER else (),
+            judge=steward.judge,
+            told=steward.told,
+            linked=steward.linked,
+            asked_status=self._asked_status,
+        )
+        self._closing.append(master.close)
+        master.observed = self._observed
+        listener = Listener(master.exchange, settings.listen, self._listening, self._door)
+        await listener.start()
+        self._closing.append(listener.close)
+        self._know_myself(listener.port)
+        calls = {"status": self._status, "role": self._role, "remove": self._remove, "reload": self._reload}
+        admin = Calls(self.directory.path / SOCKET, calls)
+        await admin.start()
+        self._closing.append(admin.close)
+        if settings.http:
+            health = Health(settings.http, self.report, self.counters)
+            await health.start()
+            self._closing.append(health.close)
+        steward.start()
+        self._closing.append(steward.close)
+        self._watch = asyncio.get_running_loop().create_task(self._tell_systemd())
+
+    async def close(self) -> None:
+        """End in order; the volume is closed cleanly unless it has failed."""
+        if self._watch is not None:
+            self._watch.cancel()
+        while self._closing:
+            try:
+                await self._closing.pop()()
+            except GavelError:
+                log.exception("ending")
+
+    def reload(self) -> None:
+        """Read the configuration and the certificate again; what is wrong with them is logged, and the old go on."""
+        notify.reloading()
+        try:
+            fresh = Directory(self.directory.path)
+            tls.reload(self._listening, fresh.material)
+            tls.reload(self._dialling, fresh.material)
+            old = self.directory.settings
+            if (fresh.settings.listen, fresh.settings.http) != (old.listen, old.http):
+                log.warning("listen and http are changed by a restart only")
+            self.directory = fresh
+            if self.master is not None:
+                self.master.party = self._party()
+            self._know_myself(address_of(fresh.settings.address)[1])
+            log.info("configuration and certificate were read again")
+        except GavelError as problem:
+            log.error("not reloaded: %s", problem)
+        notify.ready()
+
+    def _door(self) -> Door:
+        return Door(self.directory, self.book, self.steward.entered)
+
+    def _know_myself(self, port: int) -> None:
+        """Have the book say where this node is reached now."""
+        settings = self.directory.settings
+        mine = self.book.entries.get(settings.node)
+        host, wanted = address_of(settings.address)
+        address = f"{host}:{wanted or port}"
+        if mine is not None and (mine.address, mine.name) != (address, settings.name):
+            self.book.put(_changed(mine, address=address, name=settings.name))
+            if self.master is not None:
+                self.steward.spread()
+
+    def _observed(self, name: str, fields: dict[str, Any]) -> None:
+        self.counters[name] += 1
+        log.info("%s %s", name, json.dumps(fields, default=str))
+
+    async def _tell_systemd(self) -> None:
+        pause = notify.watchdog_seconds()
+        while pause:
+            notify.alive()
+            await asyncio.sleep(pause)
+
+    # Calls.
+
+    async def report(self) -> Json:
+        """How the cluster is, as `gavel status` shows it."""
+        assert self.master is not None
+        return await report(self.master, self.book, self.steward)
+
+    def _asked_status(self, answer: Callable[[requests.Answer], None]) -> None:
+        async def told() -> None:
+            answer(requests.Told(await self.report()))
+
+        task = asyncio.get_running_loop().create_task(told())
+        self._closing.insert(0, lambda: asyncio.gather(task, return_exceptions=True))
+
+    async def _status(self, args: Json) -> Json:
+        return await self.report()
+
+    async def _reload(self, args: Json) -> Json:
+        self.reload()
+        return {}
+
+    async def _role(self, args: Json) -> Json:
+        """promote and demote: what a node shall be from now on."""
+        role = Role[str(args["role"]).upper()]
+        entry = self._member(int(args["node"]))
+        if role is Role.CLIENT or Role.WITNESS in (role, entry.role):
+            raise BadRequest("only masters and slaves take each other's place; invite a witness as such")
+        self.book.put(changed := _changed(entry, role=role))
+        self.steward.entered(changed)
+        return {"node": entry.node, "role": role.name.lower()}
+
+    async def _remove(self, args: Json) -> Json:
+        """remove: a node leaves for good; its id and its certificate are worth nothing any more."""
+        entry = self._member(int(args["node"]))
+        if entry.node == self.directory.settings.node:
+            raise BadRequest("a node cannot remove itself; ask another one to")
+        if len([one for one in self.book.members() if one.role == Role.MASTER]) == 1 and entry.role == Role.MASTER:
+            raise BadRequest("it is the last master; there would be nobody left")
+        self.book.put(changed := _changed(entry, removed=True))
+        self.steward.entered(changed)
+        return {"node": entry.node}
+
+    def _member(self, node: int) -> Any:
+        entry = self.book.entries.get(node)
+        if entry is None or entry.removed:
+            raise BadRequest(f"there is no node {node}; `gavel status` lists them")
+        return entry
+
+
+def _changed(entry: Any, **fields: Any) -> Any:
+    import msgspec
+
+    return msgspec.structs.replace(entry, stamp=max(time.time_ns(), entry.stamp + 1), **fields)

@@ -1,0 +1,343 @@
+"""One master at work: its volume, its replica, and the links to other masters and to clients, on one event loop.
+
+The way of a request: Link -> Asked -> Replica.step ... drain -> Send to peers, Sync of the device, Reply -> Link.
+What arrived in one turn of the loop is one step for the replica's drain: it shares batches and syncs.
+
+Invariants:
+- everything here happens on the loop's thread, but for the sync of the device;
+- of each member at most one link is in use, the one that was opened last; its Doubted and Ended are PeerDown, its
+  Sure and Opened PeerUp;
+- a request is answered on the link it came by, if that is still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from gavel.effects import (
+    Arm,
+    Effect,
+    Event,
+    Observe,
+    PeerDown,
+    PeerUp,
+    Received,
+    Reply,
+    Requested,
+    Send,
+    Sync,
+    Synced,
+    SyncFailed,
+    Ticked,
+)
+from gavel.errors import (
+    BadMessage,
+    BadRequest,
+    DeviceFailed,
+    DeviceFull,
+    DoubleIdentity,
+    GavelError,
+    NotAMember,
+    QuorumLost,
+    VolumeFull,
+)
+from gavel.media.cipher import SEED_SIZE, Key
+from gavel.media.device import Device
+from gavel.media.volume import Volume
+from gavel.quorum.messages import Member
+from gavel.replica import peers
+from gavel.replica.replica import Replica
+from gavel.runtime.exchange import Arrival, Exchange
+from gavel.runtime.link import Doubted, Link, Sure
+from gavel.runtime.shells import LoopShell
+from gavel.transaction import requests
+from gavel.transaction.requests import Checkpoint, Failed, Stage
+from gavel.wire import failures
+from gavel.wire.connection import Answered, Asked, Carried, Ended, Opened, Party, Staged
+from gavel.wire.messages import Greeting, Role, Status
+
+log = logging.getLogger("gavel.master")
+
+REPLICA: Final = 0  # channels of PEER messages
+BOOK: Final = 1
+
+# What another master may well be able to do: the client asks it instead.
+_ELSEWHERE: Final = (NotAMember, QuorumLost, VolumeFull, DeviceFull, DeviceFailed)
+
+
+class Master:
+    """See the module.
+
+    `party` says who this node is, `judge` who else is not welcome (and why), `told` takes what comes on the channel
+    BOOK, `asked_status` answers a client's question after the cluster instead of the replica. `founding` as in Replica.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        party: Party,
+        *,
+        key: Key | None = None,
+        founding: Iterable[Member] | None = None,
+        judge: Callable[[Greeting], GavelError | None] = lambda peer: None,
+        told: Callable[[int, memoryview], None] = lambda node, body: None,
+        linked: Callable[[Link], None] = lambda link: None,
+        asked_status: Callable[[Callable[[requests.Answer], None]], None] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Open the volume on a device; raises NotAVolume, NewerFormat, KeyNeeded, WrongKey, Damaged, DeviceFailed."""
+        self._loop = asyncio.get_running_loop()
+        self.clock = clock
+        self.party = party
+        self.volume = Volume.open(device, key=key, seed=secrets.token_bytes(SEED_SIZE))
+        self.replica = Replica(self.volume, clock(), party.node, founding, resident=False)
+        self.exchange = Exchange(
+            lambda: self.party, self._deliver, judge=self._judge, busy=lambda: bool(self._asked), clock=clock
+        )
+        self.peers: dict[int, Link] = {}
+        self.draining = False
+        self.observed: Callable[[str, dict[str, Any]], None] = lambda name, fields: log.info("%s %s", name, fields)
+        self._judged, self._told, self._linked, self._asked_status = judge, told, linked, asked_status
+        self._shell = LoopShell(device, self._loop)
+        self._ticket = 0
+        self._asked: dict[int, tuple[Link, int]] = {}  # by ticket: where the answer goes
+        self._inquiries: dict[tuple[Link, int], asyncio.Future[requests.Answer]] = {}
+        self._waiters: dict[int, Callable[[Any], None]] = {}
+        self._armed: list[float] = []  # times of the loop's clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._carry_out()
+
+    # What the node uses.
+
+    def ask(self, request: Callable[[int], Any], done: Callable[[Any], None]) -> None:
+        """Step a request that is made of a ticket; `done` gets its result, a value or an error."""
+        self._ticket += 1
+        self._waiters[self._ticket] = done
+        self._step(Requested(request(self._ticket)))
+        self._carry_out()
+
+    async def answer(self, request: Callable[[int], Any]) -> Any:
+        """Like ask, and wait for it; raises the error."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(result: Any) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self.ask(request, done)
+        result = await future
+        if isinstance(result, GavelError):
+            raise result
+        return result
+
+    async def status(self) -> dict[str, Any]:
+        """How this master is, as its replica tells it."""
+        told = await self.answer(lambda ticket: requests.Asked(ticket, requests.Status()))
+        return dict(told.fields) if isinstance(told, requests.Told) else {"failure": getattr(told, "text", str(told))}
+
+    async def inquire(self, node: int, seconds: float) -> dict[str, Any]:
+        """How another master is, as it tells itself; empty if it does not in time."""
+        link = self.peers.get(node)
+        if link is None or not link.connection.request_room:
+            return {}
+        self._ticket += 1
+        stream = self._ticket & 0xFFFFFFFF
+        future: asyncio.Future[requests.Answer] = self._loop.create_future()
+        self._inquiries[link, stream] = future
+        link.request(stream, self.party.incarnation, self._ticket, requests.encode(requests.Status()))
+        try:
+            async with asyncio.timeout(seconds):
+                told = await future
+        except TimeoutError:
+            return {}
+        finally:
+            self._inquiries.pop((link, stream), None)
+        return dict(told.fields) if isinstance(told, requests.Told) else {}
+
+    def forget(self, node: int, why: GavelError) -> None:
+        """End the link to a node."""
+        link = self.peers.get(node)
+        if link is not None:
+            link.end(why)
+
+    async def close(self, seconds: float = 5) -> None:
+        """Drain: take nothing new, answer what is under way, write a checkpoint, let go. The device is the caller's."""
+        self.draining = True
+        for link in list(self.exchange.links):
+            link.goaway("it is being stopped")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        try:
+            if self.replica.failure is None:
+                await self.answer(lambda ticket: Checkpoint(ticket, clean=True))
+        finally:
+            await self.exchange.finish()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._shell.close()
+
+    # What arrives.
+
+    def _judge(self, link: Link, peer: Greeting) -> GavelError | None:
+        problem = self._judged(peer)
+        if problem is not None or peer.role == Role.CLIENT:
+            return problem
+        known = self.peers.get(peer.node)
+        if known is None or known is link or known.peer is None or known.doubted:
+            return None
+        if known.peer.incarnation != peer.incarnation and not known.ended.done():
+            return DoubleIdentity(peer.node, known.peer.incarnation, peer.incarnation)
+        return None
+
+    def _deliver(self, arrivals: list[Arrival]) -> None:
+        for arrival in arrivals:
+            try:
+                self._arrived(arrival.link, arrival.event)
+            except (BadMessage, BadRequest) as problem:
+                log.warning("%s: %s", arrival.link.where, problem)
+                arrival.link.end(problem)
+        self._carry_out()
+
+    def _arrived(self, link: Link, event: Any) -> None:
+        node = link.node
+        match event:
+            case Carried(channel, body) if self.peers.get(node) is link:
+                if channel == REPLICA:
+                    self._step(Received(node, peers.decode(body)))
+                elif channel == BOOK:
+                    self._told(node, body)
+            case Asked(stream, _, _, body):
+                self._request(link, stream, body)
+            case Answered(stream, _, body):
+                inquiry = self._inquiries.get((link, stream))
+                if inquiry is not None and not inquiry.done():
+                    inquiry.set_result(requests.decode_answer(body))
+            case Staged(blob, data):
+                link.took(len(data))
+                self._ticket += 1
+                self._step(Requested(requests.Asked(self._ticket, requests.from_blob(blob, data))))
+            case Opened(peer) if peer.role != Role.CLIENT:
+                known = self.peers.get(node)
+                self.peers[node] = link
+                if known is not None:
+                    known.end()
+                self._step(PeerUp(node))
+                self._linked(link)
+            case Doubted() if self.peers.get(node) is link:
+                self._step(PeerDown(node))
+            case Sure() if self.peers.get(node) is link:
+                self._step(PeerUp(node))
+            case Ended(problem):
+                if problem is not None:
+                    log.info("the link with %s is over: %s", f"node {node}" if node else link.where, problem)
+                self._ended(link, node)
+
+    def _ended(self, link: Link, node: int) -> None:
+        for ticket in [ticket for ticket, (other, _) in self._asked.items() if other is link]:
+            del self._asked[ticket]
+        if not self._asked:
+            self._idle.set()
+        if self.peers.get(node) is link:
+            del self.peers[node]
+            self._step(PeerDown(node))
+
+    def _request(self, link: Link, stream: int, body: memoryview) -> None:
+        if self.draining:
+            link.respond(stream, Status.ELSEWHERE, failures.encode(NotAMember(self.party.node, "it is being stopped")))
+            return
+        question = requests.decode_question(body)
+        self._ticket += 1
+        self._asked[self._ticket] = link, stream
+        self._idle.clear()
+        ticket = self._ticket
+        client = link.peer is not None and link.peer.role == Role.CLIENT
+        if client and isinstance(question, requests.Status) and self._asked_status is not None:
+            self._asked_status(lambda answer: self._reply(ticket, answer))
+        elif isinstance(question, Stage):
+            raise BadRequest("file data goes ahead as blobs, not as a request")
+        else:
+            self._step(Requested(requests.Asked(ticket, question)))
+
+    def _step(self, event: Event) -> None:
+        self.replica.step(event, self.clock())
+
+    # What is to be done.
+
+    def _carry_out(self) -> None:
+        effects = self.replica.drain()
+        while effects:
+            for effect in effects:
+                self._do(effect)
+            effects = self.replica.drain()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Send(peer, message):
+                link = self.peers.get(peer)
+                if link is not None:
+                    link.carry(REPLICA, *peers.encode(message), bulk=isinstance(message, Stage))
+            case Reply(request, result):
+                self._reply(request.ticket, result)
+            case Sync(ticket):
+                self._shell.sync(lambda error, ticket=ticket: self._synced(ticket, error))  # type: ignore[misc]
+            case Arm(at):
+                self._arm(at)
+            case Observe(name, fields):
+                self.observed(name, fields)
+
+    def _reply(self, ticket: int, result: Any) -> None:
+        waiter = self._waiters.pop(ticket, None)
+        if waiter is not None:
+            waiter(result)
+            return
+        asker = self._asked.pop(ticket, None)
+        if asker is None:
+            return  # nobody waits: file data that went ahead, or a link that is gone
+        link, stream = asker
+        if not self._asked:
+            self._idle.set()
+        if isinstance(result, Failed) and isinstance(problem := requests.error_of(result), _ELSEWHERE):
+            link.respond(stream, Status.ELSEWHERE, failures.encode(problem))
+        else:
+            link.respond(stream, Status.DONE, requests.encode(result))
+
+    def _synced(self, ticket: int, error: DeviceFailed | None) -> None:
+        self._step(Synced(ticket) if error is None else SyncFailed(ticket, error.reason))
+        self._carry_out()
+
+    # Time.
+
+    def _arm(self, at: int) -> None:
+        """Have Ticked stepped at this time; also when the host's clock is set meanwhile."""
+        when = self._loop.time() + max(0, at - self.clock()) / 1e9
+        heapq.heappush(self._armed, when)
+        if self._timer is None or when < self._timer_at:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._armed[0]
+        self._timer = self._loop.call_at(self._timer_at, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        heapq.heappop(self._armed)
+        now = self._loop.time()
+        while self._armed and self._armed[0] <= now:
+            heapq.heappop(self._armed)
+        self._step(Ticked())
+        self._carry_out()
+        if self._armed and self._timer is None:
+            self._set_timer()
