@@ -45,7 +45,7 @@ class Outside:
             elif record.locality in (records.INODES, records.DATA, records.XATTRS):
                 objects.add(record.object)
             elif record.type == records.ORPHAN:
-                self._reaper.suspect(records.orphan_object(key))
+                self._orphan(key)
         for obj in sorted(objects):
             self._notifier.inode(obj)
             found = self._engine.read(_named, obj)
@@ -53,6 +53,14 @@ class Outside:
                 inode, where = found
                 self._notifier.entry(inode.parent, os.path.basename(os.fsencode(where)))
                 self._notifier.call(partial(self._settle, obj, inode, self._directory + where))
+
+    def _orphan(self, key: bytes) -> None:
+        """The record of an orphan was written, or deleted: then it was brought back, and has a name again."""
+        obj = records.orphan_object(key)
+        if self._engine.read(_is_there, key):
+            self._reaper.suspect(obj)
+        else:
+            self._reaper.adopted(obj)
 
     def _settle(self, obj: int, inode: Inode, where: str) -> None:
         """If the kernel still holds a file, set its size and time there. Runs on the notifier's thread."""
@@ -66,6 +74,10 @@ class Outside:
             log.info("the kernel goes on with its size of %s: %s", where, error)
         finally:
             self._settling.discard(obj)
+
+
+def _is_there(tx: Transaction, key: bytes) -> bool:
+    return tx.get(key) is not None
 
 
 def _named(tx: Transaction, obj: int) -> tuple[Inode, str] | None:

@@ -4,6 +4,9 @@ Files are opened without asking us, so nobody says when the last program closes 
 of the inode. A FORGET may also come while the inode is still held (lookups that raced), so before an orphan is deleted
 the kernel is asked whether it really knows it no longer. All this is gathered and done beside the requests; until then
 the orphan's record on the volume remembers it, whatever happens to this process.
+
+Invariant: what the kernel was asked about an object, or has answered, is void once that object has got a name (undo
+brings it back) or has lost one again: by then a program may have it open.
 """
 
 from __future__ import annotations
@@ -41,21 +44,30 @@ class Reaper:
         self.orphans: set[int] = set()  # objects without a name that the kernel may hold
         self._forgotten: list[int] = []
         self._armed = False
-        self._due: list[int] = []
+        self._asked: set[int] = set()  # what the kernel is being asked about
+        self._due: dict[int, None] = {}  # what it does not hold, the last one first
+        self._reaping = False  # whether a slice is going to come
         self._closed = False
         self.busy: Callable[[], bool] = lambda: False  # whether requests are being answered without a pause
 
     def orphaned(self, obj: int) -> None:
         """An object has lost its last name."""
         if self._sole:
+            self._forget_answer(obj)
             self.orphans.add(obj)
 
     def adopted(self, obj: int) -> None:
         """An object has got a name."""
+        self._forget_answer(obj)
         self.orphans.discard(obj)
+
+    def _forget_answer(self, obj: int) -> None:
+        self._asked.discard(obj)
+        self._due.pop(obj, None)
 
     def suspect(self, obj: int) -> None:
         """An object lost its last name behind the kernel's back; it may be that the kernel never knew it."""
+        self._forget_answer(obj)
         self.orphans.add(obj)
         self._forgot(obj)
 
@@ -93,16 +105,19 @@ class Reaper:
             return
         self._armed = False
         forgotten, self._forgotten = self._forgotten, []
+        self._asked.update(forgotten)
         if self.ask is not None and not self._closed:
             self.ask(forgotten, self._reap_all)
 
     def _reap_all(self, gone: list[int]) -> None:
         if self._closed:
             return
-        idle = not self._due
-        self._due += [obj for obj in gone if obj in self.orphans]
-        self.orphans.difference_update(self._due)
-        if idle and self._due:
+        gone = [obj for obj in gone if obj in self._asked and obj in self.orphans]
+        self._due.update(dict.fromkeys(gone))
+        self._asked.difference_update(gone)
+        self.orphans.difference_update(gone)
+        if self._due and not self._reaping:
+            self._reaping = True
             self._loop.call_soon(self._slice)
 
     def _slice(self) -> None:
@@ -112,15 +127,17 @@ class Reaper:
         if len(self._due) < REAP_WAITING and self.busy():
             self._loop.call_later(GATHER_SECONDS, self._slice)
             return
-        some = self._due[-REAP_OBJECTS:]
+        some = [self._due.popitem()[0] for _ in range(min(REAP_OBJECTS, len(self._due)))]
         try:
             left = self._engine.write(_reap, some)
         except (GavelError, OSError) as error:
             errno_of(error)
+            self._due.update(dict.fromkeys(some))
             self._loop.call_later(_RETRY_SECONDS, self._slice)
             return
-        self._due[-REAP_OBJECTS:] = left
-        if self._due:
+        self._due.update(dict.fromkeys(left))
+        self._reaping = bool(self._due)
+        if self._reaping:
             self._loop.call_soon(self._slice)
 
     def finish(self) -> None:

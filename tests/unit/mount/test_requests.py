@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import stat
+from typing import Any
 
+from gavel.client.fs import Fs
+from gavel.filesystem.caller import Caller
 from gavel.mount import abi
+from gavel.mount.outside import Outside
 from gavel.mount.replies import FOREVER, Replies
 from gavel.mount.table import NEVER, REFUSED
 from gavel.mount.views import FIRST
@@ -170,6 +174,79 @@ def test_orphans_wait_while_requests_keep_coming() -> None:
     kernel.loop.run()
     assert asked > 5
     assert kernel.ask(abi.GETATTR, node, bytes(16)) == errno.ESTALE
+
+
+def forgotten_and_due(kernel: Kernel, node: int) -> None:
+    """Remove a file, and have the kernel say that it does not hold it; it is not reaped yet."""
+    kernel.ask(abi.UNLINK, 1, b"f\0")
+    kernel.ask(abi.FORGET, node, abi.FORGET_IN.pack(1))
+    ((ask, arguments),) = kernel.loop.waiting
+    kernel.loop.waiting.clear()
+    ask(*arguments)
+
+
+def test_a_file_that_was_brought_back_and_removed_again_is_not_reaped_on_an_old_answer() -> None:
+    """Found by the soak: requests kept coming, so it was still due when undo brought it back, and a program opened it.
+
+    That removed it and went on writing to it; it was reaped under its hands, and close() said EIO.
+    """
+    kernel = Kernel()
+    kernel.reaper.ask = lambda objects, answer: answer(objects)
+    node = kernel.node(kernel.mknod(1, b"f"))
+    kernel.write(node, 0, b"one")
+    then = kernel.tid()
+    forgotten_and_due(kernel, node)
+    fs = Fs(kernel.system.engine, Caller(0, 0), reaping=False)
+    fs.undo("/", then)
+    assert kernel.node(kernel.lookup(1, b"f")) == node
+    kernel.ask(abi.UNLINK, 1, b"f\0")
+    kernel.loop.run()
+    assert kernel.write(node, 3, b" two") == abi.SIZE_OUT.pack(4, 0)
+    assert kernel.read(node) == b"one two"
+    assert node in kernel.reaper.orphans
+    kernel.ask(abi.FORGET, node, abi.FORGET_IN.pack(1))
+    kernel.loop.run()
+    assert kernel.ask(abi.GETATTR, node, bytes(16)) == errno.ESTALE
+
+
+def test_an_answer_that_comes_too_late_is_void() -> None:
+    kernel = Kernel()
+    answers = []
+    kernel.reaper.ask = lambda objects, answer: answers.append((objects, answer))
+    node = kernel.node(kernel.mknod(1, b"f"))
+    then = kernel.tid()
+    forgotten_and_due(kernel, node)
+    Fs(kernel.system.engine, Caller(0, 0), reaping=False).undo("/", then)
+    kernel.ask(abi.UNLINK, 1, b"f\0")
+    ((objects, answer),) = answers
+    answer(objects)
+    kernel.loop.run()
+    assert isinstance(kernel.ask(abi.GETATTR, node, bytes(16)), bytes)
+
+
+class Silent:
+    """A notifier that tells nobody anything."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_: None
+
+
+def test_what_undo_brings_back_is_no_orphan_any_more() -> None:
+    """Its times would not be kept: those of orphans are not."""
+    kernel = Kernel()
+    kernel.reaper.ask = lambda objects, answer: None
+    engine: Any = kernel.system.engine
+    outside = Outside(engine, Silent(), kernel.reaper, "/mnt", set())  # type: ignore[arg-type]
+    engine.on_outside.append(outside.changed)
+    node = kernel.node(kernel.mknod(1, b"f"))
+    then = kernel.tid()
+    kernel.ask(abi.UNLINK, 1, b"f\0")
+    before = kernel.tid()
+    fs = Fs(engine, Caller(0, 0), reaping=False)
+    fs.undo("/", then)
+    assert kernel.reaper.orphans == set()
+    fs.undo("/", before)
+    assert kernel.reaper.orphans == {node}
 
 
 def test_the_past_has_nodes_of_its_own_until_it_is_forgotten() -> None:
