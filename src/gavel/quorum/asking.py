@@ -85,11 +85,12 @@ class Asking:
             self._reply(request, error)
             return
         if register is None:
-            known = None
-            if tx.born <= desk.stable + (CLOCK_OFF_US << 8):  # else younger than what is known
-                known = desk.machine.outcome(tx)
+            # What is younger than what the machine had when this core began has a register, but in a group of one.
+            horizon = desk.stable if desk.alone else self._watermark.applied
+            known = desk.machine.outcome(tx) if tx.born <= horizon + (CLOCK_OFF_US << 8) else None
             register = self._registers.find(tx) if known is None else None
             if register is None:
+                known = desk.machine.outcome(tx) if known is None else known
                 self._reply(request, known if known is not None else Forgotten(tx.born))
                 return
             self._enlist(register, request)

@@ -73,6 +73,14 @@ class Identities:
             desk.urge()
             desk.observe("expelled", by=node, incarnation=told.incarnation, position=told.position)
 
+    def leapt(self, us: int) -> None:
+        """This host's clock made a leap. Until others are heard, they are where they were; if it slept, that does no
+        harm."""
+        for peer in self._desk.peers.values():
+            if peer.offset is not None:
+                peer.offset -= us
+        self._compare()
+
     def _compare(self) -> None:
         desk = self._desk
         others = [

@@ -86,7 +86,7 @@ from gavel.quorum.votes import Electorate
 from gavel.quorum.watermark import Watermark
 
 MS = 1_000_000
-LEAP = 10_000 * MS  # more than this between two steps is no time that passed: the host slept, or its clock was set
+LEAP = 10_000 * MS  # more than this between two steps is not time that passed: the host slept, or its clock was set
 BUSY_FOR = 200 * MS  # after the last event that mattered, vouches go on at their quick pace
 
 Handler = Callable[[int, Any], Any]
@@ -227,10 +227,15 @@ class Quorum:
         """Take in what happened."""
         desk = self.desk
         passed = now - self._last_now
-        if passed > 0:
-            desk.time += passed if passed < LEAP else LEAP
         self._last_now = now
+        if -LEAP < passed < LEAP:
+            desk.time += max(passed, 0)
+        else:
+            desk.time += HEARTBEAT_MS * MS
+            self.identities.leapt(passed // 1000)
         desk.clock.look(now // 1000)
+        if desk.alone and desk.time - self._beat_at >= HEARTBEAT_MS * MS:
+            self._beat()
         match event:
             case Received(node, batch):
                 self._received(node, batch)
@@ -495,6 +500,12 @@ class Quorum:
         """The watermark S (SyncTs): everything decided at or below it is known and executed here; nothing new will
         be."""
         return self.desk.stable
+
+    def needs(self) -> Iterator[bytes]:
+        """The blobs of transactions that are not executed yet, and may be."""
+        for register in self.registers.table.values():
+            if register.body is not None and not register.executed and register.tx not in self.registers.over:
+                yield from register.body.blobs
 
     @property
     def clock_tid(self) -> int:

@@ -193,7 +193,9 @@ class Walk:
             return
         self.changes -= 1
         # A group of one acknowledges before it syncs, so a crash may take back what it said: no crashes there.
-        sizes = (2, 3, 3, 3) if self.crashes or any(node.core is None for node in group.nodes.values()) else (1, 2, 3, 3)
+        sizes = (
+            (2, 3, 3, 3) if self.crashes or any(node.core is None for node in group.nodes.values()) else (1, 2, 3, 3)
+        )
         numbers = sorted(pick.sample(sorted(group.nodes), pick.choice(sizes)))
         wanted = [Member(number, MASTER) for number in numbers]
         for number in group.nodes:
