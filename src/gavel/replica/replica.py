@@ -318,5 +318,6 @@ class Replica:
         """What the log has said that replay will still need, for a checkpoint (the last one?) to say it anew."""
         for record in self.quorum.snapshot(final):
             yield QUORUM, record
+        self._staging.expire(self._now, self.quorum.needs())
         for body in self._staging.snapshot():
             yield STAGED, body

@@ -108,15 +108,17 @@ class Staging:
             if held is not None:
                 self._volume.unpin(held.extent.place)
 
-    def expired(self, now: int) -> list[bytes]:
-        """What nobody has referred to for limits.STAGED_LIFE_NS; the caller knows which of it is still needed."""
-        found = []
+    def expire(self, now: int, needed: Iterable[bytes]) -> None:
+        """Drop what came more than limits.STAGED_LIFE_NS ago and is not needed; what replay found comes now."""
+        old = []
         for name, held in self._held.items():
             if held.since is None:
                 held.since = now
             elif held.since + STAGED_LIFE_NS < now:
-                found.append(name)
-        return found
+                old.append(name)
+        if old:
+            spared = frozenset(needed)
+            self.drop([name for name in old if name not in spared])
 
     # Replay and checkpoints.
 

@@ -1,9 +1,14 @@
 """Whole masters, joined by a small loop: commits from all, collisions, crashes, absence, file data."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from gavel.effects import Requested
 from gavel.errors import BadRequest
+from gavel.limits import STAGED_LIFE_NS
+from gavel.replica import journal
 from gavel.transaction import portable
 from gavel.transaction.requests import (
     Barrier,
@@ -13,6 +18,7 @@ from gavel.transaction.requests import (
     Data,
     Done,
     Dropped,
+    Failed,
     Found,
     Look,
     Looked,
@@ -224,3 +230,31 @@ def test_a_group_of_one_keeps_no_registers() -> None:
     registers = group.up[1].quorum.registers
     assert not registers.table and not registers.listed and not registers.undecided
     assert group.answer(1, submissions[7]) == group.answers[tickets[7]]
+
+
+def test_what_was_staged_for_nothing_is_dropped_and_what_may_be_needed_is_not(group: Group) -> None:
+    group.answer(1, stage(1, CONTENT))
+    group.answer(1, stage(2, CONTENT + b"!"))
+    for node in (2, 3):
+        group.crash(node)
+    name = blob(1, CONTENT)[16:]
+    ticket = group.ask(1, group.submission(1, {data_key(5, 10_000): shows(1, CONTENT)}, blobs=[name]))
+    group.run(STAGED_LIFE_NS // 1_000_000 + 1000)
+    group.checkpoint(1)
+    assert [held[:20] for held in group.up[1].quorum.needs()] == [blob(1, CONTENT)[:20]]
+    assert list(group.up[1]._staging._held) == [blob(1, CONTENT)]
+    assert isinstance(group.answers.pop(ticket), Failed), "no quorum, for as long as its patience lasts"
+    for node in (2, 3):
+        group.start(node)
+    group.run(60_000)
+    group.checkpoint(1)
+    assert not list(group.up[1].quorum.needs()) and not len(group.up[1]._staging)
+    group.settle()
+
+
+def test_the_page_names_the_frames_as_the_code_does() -> None:
+    page = (Path(__file__).parents[3] / "docs/internals/replica.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([A-Z]+) \|", page, re.MULTILINE)
+    assert [(name, int(kind)) for kind, name in rows] == [
+        (name, getattr(journal, name)) for name in ("COMMIT", "PART", "QUORUM", "STAGED")
+    ]
