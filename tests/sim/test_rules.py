@@ -28,7 +28,7 @@ def commit(stage: Stage, node: int, number: int, among: list[int], key: bytes = 
 
 
 def one_ahead(stage: Stage) -> None:
-    """n1 says it knows all up to a point that n2 has vouched for; n2 has not heard as much, and n3's clock is behind."""
+    """n1 says it knows all up to a point that n2 has vouched for; n2 has not heard as much, and n3 is behind."""
     stage.skew(3, -3000)
     stage.settle([1, 2, 3], milliseconds=1500)
     stage.part(1, 3)

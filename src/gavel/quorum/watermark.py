@@ -116,7 +116,7 @@ class Watermark:
         vouch = batch.vouch
         desk = self._desk
         if vouch is None:
-            if peer.in_stream < 0:
+            if peer.in_stream < 0 or batch.incarnation != peer.in_incarnation:
                 self.ask(peer)
             return
         newer = (batch.incarnation, vouch.stream) > (peer.in_incarnation, peer.in_stream)
