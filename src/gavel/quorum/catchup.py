@@ -169,6 +169,10 @@ class CatchUps:
             return
         last = piece.following is None
         if not desk.witness:
+            if self.left is None:
+                # Written before the machine writes, so that no crash leaves half of it looking whole.
+                desk.write(entries.Filling(piece.lo, piece.hi, None))
+                desk.put()
             try:
                 desk.machine.install(piece.lo, piece.hi, piece.data, last)
             except Damaged as error:

@@ -252,6 +252,11 @@ class Desk:
             self._ticket += 1
             self.effects.append(Sync(self._ticket))
 
+    def put(self) -> None:
+        """Hand what is written to the ledger now, before the machine writes more; a later sync covers it."""
+        if self._entries:
+            self._put()
+
     def _put(self) -> None:
         if self._mark.stable > self.durable_stable:
             self._entries.append(entries.Stable(self._mark.stable))
