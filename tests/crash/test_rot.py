@@ -19,7 +19,7 @@ from tests.crash.machine import Machine
 from tests.crash.workloads import SMALL, WORKLOADS
 
 SOAK = bool(os.environ.get("GAVEL_SOAK"))
-LOOKED_AT = 1_000_000 if SOAK else 90  # sectors of each volume
+LOOKED_AT = 1_000_000 if SOAK else 50  # sectors of each volume
 NAMES = ["small files", "appends with fsync", "sparse writes", "snapshots and prune", "undo of a tree", "transactions"]
 
 

@@ -109,7 +109,7 @@ def small_steps() -> Iterator[None]:
     with (
         patch("gavel.upkeep.prune.JOB_RECORDS", 3),
         patch("gavel.upkeep.walk.JOB_RECORDS", 3),
-        patch("gavel.upkeep.prune.JOB_DIRTY_MAX", 20_000),
+        patch("gavel.upkeep.prune.JOB_DIRTY_MAX", 2_000),
         patch("gavel.upkeep.reblock.JOB_DIRTY_MAX", 20_000),
         patch("gavel.upkeep.dedup.JOB_DIRTY_MAX", 20_000),
     ):

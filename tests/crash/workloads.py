@@ -56,7 +56,7 @@ def small_steps() -> Iterator[None]:
         for name, value in {
             "upkeep.prune.JOB_RECORDS": 3,
             "upkeep.walk.JOB_RECORDS": 3,
-            "upkeep.prune.JOB_DIRTY_MAX": 20_000,
+            "upkeep.prune.JOB_DIRTY_MAX": 5_000,
             "upkeep.reblock.JOB_DIRTY_MAX": 20_000,
             "upkeep.dedup.JOB_DIRTY_MAX": 20_000,
             "filesystem.restore.SLICE_RECORDS": 16,
