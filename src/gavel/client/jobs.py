@@ -107,18 +107,6 @@ def check(present: Present, deep: bool) -> Generator[Progress, None, list[Proble
     return problems
 
 
-def _looking(engine: Engine, work: Generator[None, None, T]) -> Generator[Progress, None, T]:
-    """The result of work that pauses from time to time; each stretch of it holds the engine's turn."""
-    while True:
-        with engine.turn:
-            try:
-                next(work)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-        yield Progress(0, None)
-
-
 def _past_data(engine: Engine, tx: Transaction) -> Iterator[Problem | None]:
     """Read the file data that the past refers to, also below the horizon; what does not verify."""
     last: Extent | None = None
