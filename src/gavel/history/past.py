@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Final
 
 from gavel.btree.dues import NEVER
@@ -22,6 +23,7 @@ TID_SIZE: Final = 8
 
 Closed = tuple[bytes, int, int, bytes]  # key, create_tid, delete_tid, value
 
+_END: Final = itemgetter(slice(-TID_SIZE, None))
 _NEVER: Final = NEVER.to_bytes(TID_SIZE, "big")
 
 
@@ -36,10 +38,11 @@ def split_key(past: bytes) -> tuple[bytes, int]:
 
 
 def lowest_end(pasts: list[bytes], low: int) -> int:
-    """The lowest delete_tid, at or above a tid, of these past keys; NEVER where there is none."""
-    bound = low.to_bytes(TID_SIZE, "big")
-    ends = [past[-TID_SIZE:] for past in pasts]
-    return int.from_bytes(min((end for end in ends if end >= bound), default=_NEVER), "big")
+    """The lowest delete_tid, at or above a tid, of these past keys; NEVER where there is none. Asked for each split."""
+    lowest, bound = min(map(_END, pasts), default=_NEVER), low.to_bytes(TID_SIZE, "big")
+    if lowest < bound:
+        lowest = min((end for end in map(_END, pasts) if end >= bound), default=_NEVER)
+    return int.from_bytes(lowest, "big")
 
 
 def past_range(key: bytes) -> tuple[bytes, bytes]:
