@@ -190,7 +190,7 @@ class Coordinator:
         """How long to wait for its coordinator, ns: in the order of masters after it, and never twice the same."""
         desk = self._desk
         owner = register.owner
-        base = TAKEOVER_MAX_MS * MS
+        base = max(TAKEOVER_MAX_MS * MS, 4 * desk.pace)
         if owner != desk.me and not desk.is_up(owner):
             trips = [peer.round_trip for peer in desk.peers.values() if peer.up]
             base = min(base, max(TAKEOVER_MIN_MS * MS, 3 * max(trips, default=0)))

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
@@ -112,13 +113,14 @@ class Desk:
         self.acting = False  # votes and coordinates: a voter that is not sealed and has reached where its epoch starts
         self.vouching = False  # vouches: the same, as rules go
         self.start_stable = 0  # where its epoch starts
+        self.pace = 0  # ns from first hearing of a transaction to its decision, smoothed
         self.stable = 0  # S: everything decided at or below is known and executed here
         self.durable_stable = 0  # of which this is durable
 
         self.incarnation = self.starts = 0
         self.position = self.durable_position = 0
         self.mute = True
-        self.local: list[Message] = []  # messages to itself, handled before the step ends
+        self.local: deque[Message] = deque()  # messages to itself, handled before the step ends
         self.outbox: dict[int, list[Message]] = {}
         self.weight = 0  # bytes of bodies in the outbox
         self.effects: list[Effect] = []

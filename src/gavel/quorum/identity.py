@@ -19,6 +19,8 @@ from gavel.quorum.desk import Desk, Peer
 from gavel.quorum.epochs import Epochs
 from gavel.quorum.messages import Batch, Refused
 
+SEEN_STEP = 8  # entries; idle masters would otherwise write down for ever that the others wrote this down
+
 
 class Identities:
     """Admits batches."""
@@ -96,7 +98,7 @@ class Identities:
     def remember(self) -> None:
         """Write down how far others were seen to be."""
         for peer in self._desk.peers.values():
-            if peer.position > peer.seen:
+            if peer.position > peer.seen + SEEN_STEP or peer.position > peer.seen == 0:
                 peer.seen = peer.position
                 self._desk.write(entries.Seen(peer.node, peer.incarnation, peer.position))
 

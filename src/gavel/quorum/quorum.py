@@ -144,7 +144,7 @@ class Quorum:
             BodyTold: self._body_told,
             CatchUp: self.catch_ups.asked,
             Piece: self.catch_ups.piece,
-            Start: lambda node, told: self.epochs.install(told.record),
+            Start: self._start,
             Refused: self.identities.refused,
         }
         self._votes: dict[type[Message], Handler] = {
@@ -263,11 +263,8 @@ class Quorum:
         desk = self.desk
         local = desk.local
         while local:
-            for message in local:  # grows while it is walked
-                handler = self._votes.get(type(message))
-                assert handler is not None
-                handler(self.me, message)
-            local.clear()
+            message = local.popleft()
+            self._votes[type(message)](self.me, message)
         before = desk.stable
         self.watermark.advance()
         ended = self.watermark.done
@@ -312,6 +309,7 @@ class Quorum:
         peer.up = True
         peer.asked_at = -1
         self.watermark.ask(peer)
+        self.catch_ups.look()
 
     def _received(self, node: int, batch: Batch) -> None:
         desk = self.desk
@@ -341,6 +339,10 @@ class Quorum:
         if self.desk.acting and node in self.desk.electorate.voters:
             self.registers.accept(node, asked)
 
+    def _start(self, node: int, told: Start) -> None:
+        self.epochs.install(told.record)
+        self.catch_ups.look()
+
     def _closed(self, node: int, told: Closed) -> None:
         if self.coordinator.closed(told):
             self.catch_ups.must_reach(told.through)
@@ -360,7 +362,7 @@ class Quorum:
             self.asking.pending
             or bool(self.registers.undecided)
             or desk.time < self._busy_until
-            or not (desk.acting or self.epochs.expelled)
+            or (desk.voter and not (desk.acting or self.epochs.expelled))
             or self.watermark.blocked_at > 0
         )
 
@@ -391,6 +393,7 @@ class Quorum:
         for register in self.registers.end_lives():
             self.asking.ended(register)
         self.forgetting.look()
+        self.catch_ups.look()
         if desk.alone:
             return
         self.identities.remember()

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gavel.quorum.attempt import Attempt
 
 NOWHERE: Final = 1 << 64  # above every tid: nothing is known about where it might come to lie
+PACE_MAX: Final = 250_000_000  # ns; longer is not how long decisions take, but trouble
 BUCKET_BITS: Final = 28  # registers are forgotten in lots, by when their lives end: 2**20 us, and 8 bits of node
 
 
@@ -65,14 +66,16 @@ class Register:
         "promised",
         "proposal",
         "resume_at",
+        "seen_at",
         "tx",
         "value",
         "wanted",
         "written",
     )
 
-    def __init__(self, tx: TxId) -> None:
+    def __init__(self, tx: TxId, now: int) -> None:
         self.tx = tx
+        self.seen_at = now
         self.end = end_of(micros(tx.born) + TRANSACTION_LIFE_US)
         self.body: Body | None = None
         self.written = False  # the ledger has the body
@@ -116,7 +119,7 @@ class Registers:
         """The register, opened if there is none; None if this transaction is closed here."""
         register = self.table.get(tx)
         if register is None:
-            register = Register(tx)
+            register = Register(tx, self._desk.time)
             if register.end <= self._desk.durable_stable and self._desk.rules.closed:
                 return None
             self.table[tx] = self.undecided[tx] = register
@@ -172,9 +175,9 @@ class Registers:
     def _propose(self, node: int, register: Register, asked: Prepare) -> bool:
         """Propose if that can be done; False if the promise has to wait for data."""
         desk = self._desk
-        if register.body is None:
-            register.body = asked.body
         if not desk.witness:
+            if register.body is None:
+                register.body = asked.body
             if register.body is None:
                 return True
             lacking = desk.machine.lacks(register.body)
@@ -225,9 +228,12 @@ class Registers:
         self._reaches(register, value)
         self.fresh_decisions.append(register)
         self._settling.append(register)
-        if not self._desk.alone:
-            self._desk.write(entries.Settled(tx, value))
-        self._desk.note_decided(register)
+        desk = self._desk
+        took = desk.time - register.seen_at
+        desk.pace += ((took if took < PACE_MAX else PACE_MAX) - desk.pace) >> 4
+        if not desk.alone:
+            desk.write(entries.Settled(tx, value))
+        desk.note_decided(register)
         return register
 
     def _reaches(self, register: Register, value: int) -> None:

@@ -99,7 +99,8 @@ class Watermark:
             least = self._base + len(listed)
             for peer in self._desk.peers.values():
                 if peer.cursor < least:
-                    peer.stream = -1
+                    peer.cursor = least
+                    peer.number += 1  # a gap: it will ask for a new stream
         del listed[: least - self._base]
         self._base = least
 
