@@ -258,3 +258,24 @@ def test_the_page_names_the_frames_as_the_code_does() -> None:
     assert [(name, int(kind)) for kind, name in rows] == [
         (name, getattr(journal, name)) for name in ("COMMIT", "PART", "QUORUM", "STAGED")
     ]
+
+
+def test_what_the_log_said_before_a_checkpoint_is_known_after_it() -> None:
+    """Who the members are, and what is staged: neither is in the trees."""
+    group = Group(1, spares=2)
+    group.run(100)
+    group.reconfigure(1, 1, 2, 3)
+    group.answer(2, stage(1, CONTENT))
+    for _ in range(2):
+        for node in group.nodes:
+            group.checkpoint(node)
+    for node in group.nodes:
+        group.crash(node)
+    for node in group.nodes:
+        group.start(node)
+    group.run(3000)
+    assert [len(replica._staging) for replica in group.up.values()] == [1, 1, 1]
+    group.lose = lambda source, target, message: message[:1] == b"\1"
+    writes, blobs = {data_key(5, 10_000): shows(1, CONTENT)}, [blob(1, CONTENT)[16:]]
+    assert isinstance(group.submit(3, writes, blobs=blobs), Committed)
+    group.settle()
