@@ -34,9 +34,9 @@ def test_some_seconds_of_it(tmp_path: Path) -> None:
     assert running.returncode == 0, said
     report = json.loads((tmp_path / "report").read_text())
     assert report["faults"] == report["leaks"] == []
-    assert {"make", "append", "rename", "replace", "xattr", "look_back", "compare"} <= report["done"].keys()
-    assert report["upkeep"]["prune"] >= 1 and report["upkeep"]["reblock"] >= 1
-    assert len(report["samples"]) > 20
+    assert {"make", "overwrite", "rename", "xattr", "unlink", "read"} <= report["done"].keys()
+    assert report["upkeep"]["prune"] >= 1
+    assert len(report["samples"]) >= 8
     assert "flat, and all is well" in said
     assert not (tmp_path / "here").exists()
 
@@ -104,8 +104,8 @@ def test_what_is_flat_is_called_so() -> None:
 def test_memory_that_rises_and_descriptors_that_leak_are_found() -> None:
     rising = [one._replace(resident=one.resident + at * MIB // 10) for at, one in enumerate(flat())]
     assert ["memory" in text for text in verdict.leaks(rising)] == [True]
-    one_more = [one._replace(descriptors=one.descriptors + (at > 290)) for at, one in enumerate(flat())]
-    assert ["descriptors" in text for text in verdict.leaks(one_more)] == [True]
+    few_more = [one._replace(descriptors=one.descriptors + 4 * (at > 290)) for at, one in enumerate(flat())]
+    assert ["descriptors" in text for text in verdict.leaks(few_more)] == [True]
     assert verdict.leaks(flat()[:5]), "too few to say anything"
 
 
