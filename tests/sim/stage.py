@@ -195,10 +195,11 @@ class Stage:
         """Lose what is under way."""
         return len(self._take(source, target, having))
 
-    def wordless(self, source: int, data: bytes) -> Received:
-        """The arrival of a batch of which only the envelope is left."""
+    def without(self, source: int, data: bytes, kind: type | None = None) -> Received:
+        """The arrival of a batch that has lost its vouch and all messages of a kind (all of them)."""
         batch = WIRE.decode(data)
-        return Received(source, Batch(batch.incarnation, batch.position, batch.wall, batch.epoch, None, []))
+        left = [message for message in batch.messages if kind is not None and not isinstance(message, kind)]
+        return Received(source, Batch(batch.incarnation, batch.position, batch.wall, batch.epoch, None, left))
 
     def repeat(self, source: int, target: int, having: type | None = None) -> None:
         """Double what is under way."""
