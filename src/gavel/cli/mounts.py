@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 
 
 def mount(
-    path: Annotated[Path, typer.Argument(help="The volume: a file or a block device.")],
+    volume: Annotated[
+        str,
+        typer.Argument(help="The volume, a file or a block device; or a cluster, gavel://HOST:PORT[,HOST:PORT...]."),
+    ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to mount it.")],
     read_only: Annotated[bool, typer.Option("--read-only", help="Take no writes.")] = False,
     as_of: Annotated[
@@ -31,19 +34,20 @@ def mount(
     key_file: Annotated[Path | None, typer.Option(help="The key file of an encrypted volume.")] = None,
     json: JSON = False,
 ) -> None:
-    """Mount a volume; returns when the mount answers."""
+    """Mount a volume, or a cluster; returns when the mount answers."""
     from gavel.cli import output
     from gavel.node.keys import key_of
     from gavel.node.launch import Options, check_free, mount_here, mount_in_background
 
     check_free(os.path.realpath(directory))
+    cluster = "://" in volume
     options = Options(
-        volume=str(path.absolute()),
+        volume=volume if cluster else os.path.abspath(volume),
         directory=os.path.realpath(directory),
         read_only=read_only,
         as_of=as_of,
         allow_other=allow_other,
-        key=key_of(str(path), None if key_file is None else str(key_file)),
+        key=None if cluster else key_of(volume, None if key_file is None else str(key_file)),
     )
     if foreground:
         mount_here(options)

@@ -98,10 +98,39 @@ def info(
     if json:
         output.print_json({**found, "snapshots": alone} if snapshots else found)
         return
-    _show_info(found)
+    if "cluster" in found:
+        _show_cluster(found)
+    else:
+        _show_info(found)
     if snapshots:
         rows = [(one["name"], output.moment(one["time"]), output.size(one["bytes"])) for one in alone]
         output.table(("snapshot", "state of", "holds alone"), rows, right=(2,))
+
+
+def _show_cluster(found: dict[str, Any]) -> None:
+    from gavel.cli import output
+
+    members = ", ".join(f"{one['node']} ({one['role']})" for one in found["members"] or ())
+    rows = [
+        ("cluster", found["cluster"] or "?"),
+        ("reached at", found["volume"]),
+        ("mounted", found["mounted"] or "not mounted"),
+        ("answers", f"node {found['master']}, epoch {found['epoch']}"),
+        ("members", members),
+        ("size", f"{output.size(found['size'])}, {output.size(found['free'])} free on that node"),
+        ("made", f"{output.moment(found['created_time'])}  {found['created_tid']}"),
+        ("last change", f"{output.moment(found['last_time'])}  {found['last_tid']}"),
+        ("history from", f"{output.moment(found['horizon_time'])}  {found['horizon_tid']}"),
+    ]
+    _tell(rows)
+
+
+def _tell(rows: list[tuple[str, str]]) -> None:
+    from gavel.cli import output
+
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        output.say(f"{name:<{width}}  {value}")
 
 
 def _show_info(found: dict[str, Any]) -> None:
@@ -125,9 +154,7 @@ def _show_info(found: dict[str, Any]) -> None:
         ("history from", f"{output.moment(found['horizon_time'])}  {found['horizon_tid']}"),
         ("records", f"{found['records']:,} live, {found['past_records']:,} past"),
     ]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        output.say(f"{name:<{width}}  {value}")
+    _tell(rows)
 
 
 def check(

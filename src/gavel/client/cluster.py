@@ -33,7 +33,7 @@ from gavel.limits import NAME_MAX, TRANSACTION_RETRIES
 from gavel.runtime.moments import local_zone
 from gavel.runtime.remote import RemoteEngine
 from gavel.transaction import transaction
-from gavel.transaction.requests import Status, Told
+from gavel.transaction.requests import Horizon, Reaches, Status, Told
 
 T = TypeVar("T")
 
@@ -216,6 +216,11 @@ class Cluster(Tree):
         """The tid that names this state: everything acknowledged by now, to anybody, is in it."""
         return self._present.wait(self._present.engine.point())
 
+    @property
+    def last_tid(self) -> int:
+        """tid(), under the name that it has on a volume."""
+        return self.tid()
+
     def sync(self) -> int:
         """tid(): whatever returned is durable already."""
         return self.tid()
@@ -321,6 +326,12 @@ class Cluster(Tree):
         told = self._present.wait(self._present.engine.ask(Status()))
         assert isinstance(told, Told)
         return told.fields
+
+    def reaches(self) -> Reaches:
+        """What of the past can be read, and the newest tid."""
+        answer = self._present.wait(self._present.engine.ask(Horizon()))
+        assert isinstance(answer, Reaches)
+        return answer
 
     def statvfs(self, path: paths.AnyPath = "/") -> StatVfs:
         """Space on the master in use under the names of os.statvfs; the same for every path."""

@@ -13,19 +13,34 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from gavel.client.results import Progress
 from gavel.node import protocol
+from gavel.node.cluster_service import ClusterService
 from gavel.node.service import Service
-from gavel.node.steps import Durable, Item
+from gavel.node.steps import Durable, Item, Job
 
 log = logging.getLogger("gavel.admin")
+
+
+class _Ended(NamedTuple):
+    """The end of a call."""
+
+    result: object
+
+
+def _next(job: Job, answer: int | None) -> Progress | Item | Durable | _Ended:
+    try:
+        return job.send(answer)
+    except StopIteration as end:
+        return _Ended(end.value)
 
 
 class AdminServer:
     """Answers admin calls as long as the mount lives."""
 
-    def __init__(self, service: Service, path: Path, caught_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, service: Service | ClusterService, path: Path, caught_up: Callable[[], Awaitable[None]]) -> None:
         self._service, self._path, self._caught_up = service, path, caught_up
         self._server: asyncio.Server | None = None
         self._sessions: set[asyncio.Task[None]] = set()
@@ -84,13 +99,12 @@ class AdminServer:
         try:
             answer: int | None = None
             while True:
-                try:
-                    step = job.send(answer)
-                except StopIteration as end:
-                    return end.value
+                step = await asyncio.to_thread(_next, job, answer) if self._service.threaded else _next(job, answer)
+                if isinstance(step, _Ended):
+                    return step.result
                 answer, pause = None, 0.0
                 if isinstance(step, Durable):
-                    answer = await self._service.fs.sync_on_loop()
+                    answer = await self._service.sync()
                 elif isinstance(step, Item):
                     writer.write(protocol.encode({"item": step.value}))
                     await writer.drain()

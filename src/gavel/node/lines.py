@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import unified_diff
 
+from gavel.client.cluster import Cluster
 from gavel.client.fs import Fs
 from gavel.errors import GavelError
 from gavel.filesystem.diff import Difference
@@ -13,7 +14,7 @@ _LINES_MAX = 400  # told of one file
 _CONTENT = frozenset({"written", "truncated", "extended", "punched"})
 
 
-def text_diff(fs: Fs, tree: str, one: Difference, t0: int, t1: int) -> list[str]:
+def text_diff(fs: Fs | Cluster, tree: str, one: Difference, t0: int, t1: int) -> list[str]:
     """Unified diff of a changed file without its header; empty for what is no text, too large or not readable."""
     if one.before is None or one.after is None or not _CONTENT.intersection(one.what):
         return []
@@ -35,7 +36,7 @@ def _absolute(tree: str, path: str) -> str:
     return path if path.startswith("/") else f"{tree.rstrip('/')}/{path}"
 
 
-def _text(fs: Fs, tid: int, path: str) -> str | None:
+def _text(fs: Fs | Cluster, tid: int, path: str) -> str | None:
     try:
         content = fs.as_of(tid).read_bytes(path)
         return None if b"\0" in content else content.decode()

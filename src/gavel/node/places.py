@@ -79,7 +79,10 @@ def identity_of(volume: str) -> tuple[int, int]:
 
 def announce(where: Place, volume: str, directory: str) -> None:
     """Leave the note of this process."""
-    running = Running(where.pid, os.path.realpath(volume), directory, str(where.socket), *identity_of(volume))
+    if "://" in volume:  # a cluster
+        running = Running(where.pid, volume, directory, str(where.socket), 0, 0)
+    else:
+        running = Running(where.pid, os.path.realpath(volume), directory, str(where.socket), *identity_of(volume))
     temporary = where.note.with_suffix(".new")
     temporary.write_text(json.dumps(running._asdict()), encoding="utf-8")
     temporary.replace(where.note)
