@@ -29,6 +29,7 @@ class Unwritable(Damaged):
 
     def __init__(self, cause: Damaged) -> None:
         super().__init__(cause.what, cause.offset, cause.expected, cause.found)
+        self.cause = cause
         self.args = (
             f"{cause.what} at byte {cause.offset} is damaged, so nothing can be written any more; what was changed"
             " since the last sync can still be read: copy it elsewhere, unmount, and run `gavel check --deep`",

@@ -34,7 +34,7 @@ class Sure(NamedTuple):
     """A round trip was completed again."""
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """See the module. `where` names the other end for people; `ended` is done when the link is over."""
 
     def __init__(self, exchange: Exchange, *, dialled: bool, where: str = "") -> None:
@@ -255,7 +255,7 @@ class Link(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.BufferedProtocol."""
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         transport.set_write_buffer_limits(high=LINK_BUFFER, low=LINK_BUFFER // 4)
         self.since = time.monotonic_ns()
@@ -266,30 +266,34 @@ class Link(asyncio.Protocol):
             return
         self._exchange.joined(self)
 
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        for event in self.connection.receive(data, self._exchange.clock()):
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio.BufferedProtocol."""
+        return self.connection.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        for event in self.connection.received(nbytes, self._exchange.clock()):
             self._take(event)
         self._hand_on()
 
     def eof_received(self) -> bool:
-        """See asyncio.Protocol."""
+        """See asyncio.BufferedProtocol."""
         for event in self.connection.receive_eof():
             assert isinstance(event, Ended)
             self._over(event.error or self._unheard())
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.BufferedProtocol."""
         self._transport = None
         self._over(self._unheard() if exc is None else tls.explained(self.where, exc))
         self._exchange.left(self)
 
     def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.BufferedProtocol."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.BufferedProtocol."""
         self._paused = False
         self._exchange.dirty(self)

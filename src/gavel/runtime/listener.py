@@ -35,7 +35,7 @@ class _Arriving(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         where = _shown(transport.get_extra_info("peername"))
         spoken = tls.chosen(transport.get_extra_info("ssl_object"))
-        protocol: asyncio.Protocol
+        protocol: asyncio.Protocol | asyncio.BufferedProtocol
         if spoken == tls.WIRE:
             protocol = Link(self._exchange, dialled=False, where=where)
         elif spoken == tls.JOIN and self._door is not None:

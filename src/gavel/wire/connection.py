@@ -12,11 +12,12 @@ Invariants:
 - what states.TABLE does not allow raises Misuse if this side would do it, and ends the connection with BadPeer (told
   in Ended, and to the peer in an ERROR) if the other side does it; receive() itself raises nothing;
 - no more blobs are under way than the receiver granted, no more requests than it takes, each answered at most once;
-- payloads are views of what was received: whoever keeps one for long copies it.
+- payloads are views of the buffer they were received into: whoever keeps a small one for long copies it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from gavel.errors import BadPeer, DoubleIdentity, GavelError, NoCommonVersion, WrongCluster
@@ -247,11 +248,20 @@ class Connection:
 
     def receive(self, data: Buffer, now: int) -> list[Event]:
         """What these bytes of the peer mean; `now` is told in answers to pings (ns since 1970)."""
+        return [] if self.closed else self._events(self._parser.feed(data), now)
+
+    def buffer(self) -> memoryview:
+        """Where a shell that can receives bytes of the peer; then it says received()."""
+        return self._parser.buffer()
+
+    def received(self, count: int, now: int) -> list[Event]:
+        """Like receive, of so many bytes that were put into buffer()."""
+        return [] if self.closed else self._events(self._parser.filled(count), now)
+
+    def _events(self, found: Iterator[Frame], now: int) -> list[Event]:
         events: list[Event] = []
-        if self.closed:
-            return events
         try:
-            for frame in self._parser.feed(data):
+            for frame in found:
                 event = self._take(frame, now)
                 if event is not None:
                     events.append(event)

@@ -39,8 +39,15 @@ def _form(kind: type[GavelError]) -> _Form | None:
         return None
     names = tuple(inspect.signature(kind).parameters)
     hints = get_type_hints(kind.__init__)
-    types = tuple(Any if hints[name] is object else hints[name] for name in names)
+    types = tuple(_travels_as(hints[name]) for name in names)
     return _Form(kind, names, msgspec.msgpack.Decoder(tuple.__class_getitem__(types)).decode)
+
+
+def _travels_as(hint: Any) -> Any:
+    """What a field of this type is on the wire: an error that is the cause of another is a Refusal."""
+    if hint is object:
+        return Any
+    return Refusal if isinstance(hint, type) and issubclass(hint, GavelError) else hint
 
 
 _CLASSES: Final = {
@@ -56,7 +63,8 @@ def refusal(problem: BaseException) -> Refusal:
     """An error in the form of an ERROR message."""
     name = problem.kind if isinstance(problem, Told) else type(problem).__name__
     form = _FORMS.get(name)
-    fields = [] if form is None else [getattr(problem, field) for field in form.fields]
+    values = [] if form is None else [getattr(problem, field) for field in form.fields]
+    fields = [refusal(value) if isinstance(value, GavelError) else value for value in values]
     return Refusal(name[:_TEXT_MAX], (str(problem) or name)[:_TEXT_MAX], msgspec.Raw(_pack(fields)))
 
 
@@ -69,8 +77,9 @@ def raised(told: Refusal) -> GavelError:
     if form is None:
         return kind(told.message)
     try:
-        return form.build(*form.decode(told.fields))
-    except (msgspec.MsgspecError, ValueError, TypeError, IndexError) as problem:
+        values = form.decode(told.fields)
+        return form.build(*(raised(value) if isinstance(value, Refusal) else value for value in values))
+    except (msgspec.MsgspecError, ValueError, TypeError, IndexError, AttributeError) as problem:
         raise BadPeer(f"fields of a {told.error}", "those of its class", str(problem)) from None
 
 

@@ -12,8 +12,9 @@
 
 Invariants (docs/internals/wire.md):
 - a header is judged as soon as it is complete: nothing waits for the payload of a frame that will be refused;
-- a payload that came in one piece is handed on as a view of that piece; one that came in several is joined once;
-- what the parser holds is bounded by one frame and limits.WIRE_MESSAGE_MAX.
+- a payload is a view of the buffer that it was received into, at whatever pieces; messages in parts are joined once;
+- bytes that somebody has a view of never change;
+- what the parser holds is bounded by one buffer and limits.WIRE_MESSAGE_MAX.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ FRAME_MAX: Final[dict[Kind, int]] = {
 DIVISIBLE: Final = frozenset((Kind.PEER, Kind.REQUEST, Kind.RESPONSE))
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
+CHUNK_MIN: Final = 16 * KIB  # of the buffer of a connection on which little comes
+CHUNK_MAX: Final = 1024 * KIB  # and of one whose buffer was full
+_ROOM_MIN: Final = 4 * KIB  # less is not worth a read
 _JOINED_MAX: Final = 4 * KIB  # a payload up to this is copied next to its header: one buffer is cheaper than two
 
 
@@ -113,60 +117,77 @@ def _frame(version: int, kind: Kind, flags: int, stream: int, size: int, parts: 
 
 
 class Parser:
-    """Finds frames in what arrives. After it has raised it must not be fed again."""
+    """Finds frames in what arrives, in place. After it has raised it must not be given anything more.
 
-    __slots__ = ("_held", "_partial", "_partial_size", "_pieces", "_wanted")
+    What arrives is put into buffer(), and filled() told how much it was. A buffer that somebody still has a view of is
+    left to him; one that nobody has is used again.
+    """
+
+    __slots__ = ("_chunk", "_end", "_partial", "_partial_size", "_space", "_start", "_wanted")
 
     def __init__(self) -> None:
-        self._pieces: list[memoryview] = []  # of a frame that is not whole yet
-        self._held = 0
-        self._wanted = 0
-        self._partial: dict[tuple[Kind, int], list[memoryview]] = {}  # messages of which more frames follow
+        self._chunk = CHUNK_MIN
+        self._space = bytearray()
+        self._start = self._end = 0  # of what arrived and is not taken yet
+        self._wanted = HEAD_SIZE  # bytes from _start on that must be there before there is anything to take
+        self._partial: dict[tuple[Kind, int], list[bytes]] = {}  # messages of which more frames follow
         self._partial_size = 0
 
-    def feed(self, data: Buffer) -> Iterator[Frame]:
-        """The messages that are whole with these bytes, which must not change afterwards; exhaust it before the next.
+    def buffer(self) -> memoryview:
+        """Where to put what arrives next; let go of it before the next call."""
+        if self._start == self._end and self._end and self._unseen():
+            self._start = self._end = 0
+        if len(self._space) - self._start < self._wanted or len(self._space) - self._end < _ROOM_MIN:
+            fresh = bytearray(max(self._chunk, self._wanted + _ROOM_MIN))
+            rest = self._end - self._start
+            fresh[:rest] = memoryview(self._space)[self._start : self._end]
+            self._space, self._start, self._end = fresh, 0, rest
+        return memoryview(self._space)[self._end :]
+
+    def filled(self, count: int) -> Iterator[Frame]:
+        """The messages that are whole with so many bytes more; exhaust it before anything else.
 
         Raises BadPeer, after those that came before it, at the first frame that is none.
         """
-        view = memoryview(data)
-        at, end = 0, len(view)
-        while at < end:
-            if self._pieces:
-                taken = view[at : at + self._wanted - self._held]
-                at += len(taken)
-                whole = self._completed(taken)
-                if whole is None:
-                    continue
-            else:
-                left = end - at
-                size = HEAD_SIZE + _payload_size(view, at) if left >= HEAD_SIZE else HEAD_SIZE
-                if size > left:
-                    self._pieces, self._held, self._wanted = [view[at:]], left, size
-                    return
-                whole = view[at : at + size]
-                at += size
+        self._end += count
+        if self._end == len(self._space):
+            self._chunk = min(4 * self._chunk, CHUNK_MAX)
+        view = memoryview(self._space)
+        while self._end - self._start >= self._wanted:
+            if self._wanted == HEAD_SIZE and (size := _payload_size(view, self._start)):
+                self._wanted += size
+                continue
+            whole = view[self._start : self._start + self._wanted]
+            self._start += self._wanted
+            self._wanted = HEAD_SIZE
             frame = self._message(whole)
             if frame is not None:
                 yield frame
 
+    def feed(self, data: Buffer) -> Iterator[Frame]:
+        """Like filled, for what is somewhere else already; it is copied."""
+        rest = memoryview(data)
+        while rest:
+            room = self.buffer()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            room.release()
+            rest = rest[count:]
+            yield from self.filled(count)
+
     @property
     def holding(self) -> bool:
         """Whether an end of the connection now would cut a message off."""
-        return bool(self._pieces or self._partial)
+        return bool(self._end > self._start or self._partial)
 
-    def _completed(self, piece: memoryview) -> memoryview | None:
-        """The frame that is whole with this piece of it; None if more is wanted."""
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held < self._wanted:
-            return None
-        whole = memoryview(b"".join(self._pieces))
-        if self._wanted == HEAD_SIZE and (size := _payload_size(whole, 0)):
-            self._pieces, self._wanted = [whole], HEAD_SIZE + size
-            return None
-        self._pieces = []
-        return whole
+    def _unseen(self) -> bool:
+        """Whether nobody has a view of the buffer: only then could its length be changed."""
+        try:
+            self._space.append(0)
+        except BufferError:
+            return False
+        self._space.pop()
+        return True
 
     def _message(self, whole: memoryview) -> Frame | None:
         """Verify a frame; the message that it completes, if it does."""
@@ -187,13 +208,13 @@ class Parser:
             if not flags:
                 return Frame(version, kind, stream, payload)
             parts = self._partial[kind, stream] = []
-        parts.append(payload)
+        if flags and len(payload) != FRAME_MAX[kind]:
+            raise BadPeer("part of a message", f"{FRAME_MAX[kind]} bytes", len(payload))
+        parts.append(bytes(payload))  # a view would keep the whole buffer for as long as the rest takes
         self._partial_size += len(payload)
         if self._partial_size > WIRE_MESSAGE_MAX:
             raise BadPeer("size of messages in parts", f"at most {WIRE_MESSAGE_MAX}", self._partial_size)
         if flags:
-            if not len(payload):
-                raise BadPeer("part of a message", "bytes", "none")
             return None
         del self._partial[kind, stream]
         self._partial_size -= sum(map(len, parts))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gavel.errors import BadPeer
 from gavel.limits import WIRE_FRAME_MAX, WIRE_MESSAGE_MAX
-from gavel.wire.frames import FRAME_MAX, HEAD, HEAD_SIZE, MAGIC, MORE, Kind, Parser, encode
+from gavel.wire.frames import CHUNK_MAX, FRAME_MAX, HEAD, HEAD_SIZE, MAGIC, MORE, Kind, Parser, encode
 
 
 def joined(*messages: tuple[Kind, int, bytes]) -> bytes:
@@ -46,12 +46,33 @@ def test_a_large_message_goes_in_parts_between_which_others_pass() -> None:
     ]
 
 
-def test_a_payload_in_one_piece_is_a_view_of_it() -> None:
-    data = joined((Kind.PEER, 0, b"x" * 100_000))
-    (frame,) = Parser().feed(data)
-    assert frame.payload.obj is data
+def test_a_payload_is_a_view_of_the_buffer_it_was_received_into() -> None:
+    parser = Parser()
+    data = joined((Kind.PEER, 0, b"x" * 5000))
+    room = parser.buffer()
+    room[: len(data)] = data
+    (frame,) = parser.filled(len(data))
+    assert frame.payload.obj is room.obj
     sent = b"y" * 100_000
     assert encode(2, Kind.PEER, 0, (sent,))[1] is sent
+
+
+def test_what_somebody_has_a_view_of_never_changes_and_what_nobody_has_is_used_again() -> None:
+    parser, kept, buffers = Parser(), [], []
+    for number in range(200):
+        data = joined((Kind.PEER, number, bytes([number]) * 3000))
+        room = parser.buffer()
+        buffers.append(room.obj)
+        room[: len(data)] = data
+        room.release()
+        (frame,) = parser.filled(len(data))
+        if 50 <= number < 100:
+            kept.append(frame)
+        del frame
+    assert all(bytes(frame.payload) == bytes([frame.stream]) * 3000 for frame in kept)
+    assert len({id(buffer) for buffer in buffers[:50]}) == 1
+    assert len({id(buffer) for buffer in buffers[50:100]}) > 5
+    assert len({id(buffer) for buffer in buffers[101:]}) == 1
 
 
 def test_feeding_single_bytes_takes_time_in_proportion() -> None:
@@ -110,17 +131,18 @@ def test_parts_without_end_are_refused_within_their_bound() -> None:
             assert list(parser.feed(part)) == []
         with pytest.raises(BadPeer, match="parts"):
             list(parser.feed(part))
-        assert tracemalloc.get_traced_memory()[1] < WIRE_MESSAGE_MAX
+        assert tracemalloc.get_traced_memory()[1] < WIRE_MESSAGE_MAX + 3 * CHUNK_MAX
     finally:
         tracemalloc.stop()
 
 
-def test_empty_parts_are_refused_as_there_could_be_any_number() -> None:
+@pytest.mark.parametrize("size", [0, 1, WIRE_FRAME_MAX - 1])
+def test_small_parts_are_refused_as_there_could_be_any_number(size: int) -> None:
     from crc32c import crc32c
 
-    head = HEAD.pack(MAGIC, 2, Kind.PEER, MORE, 0, 0, 0)
+    head = HEAD.pack(MAGIC, 2, Kind.PEER, MORE, 0, 0, size)
     with pytest.raises(BadPeer, match="part of a message"):
-        list(Parser().feed(head + crc32c(head).to_bytes(4, "little")))
+        list(Parser().feed(head + crc32c(bytes(size), crc32c(head)).to_bytes(4, "little") + bytes(size)))
 
 
 @given(st.binary(max_size=200))
