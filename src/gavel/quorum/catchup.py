@@ -11,14 +11,15 @@ Invariants:
 from __future__ import annotations
 
 from gavel.errors import Damaged, GavelError
-from gavel.limits import HEARTBEAT_MS, PIECE_AIM
+from gavel.limits import HEARTBEAT_MS, KNOWN_MAX, PIECE_AIM
 from gavel.quorum import entries
 from gavel.quorum.desk import Desk
-from gavel.quorum.messages import ABORT, CatchUp, Piece, TxId
+from gavel.quorum.messages import CatchUp, Piece, TxId
 from gavel.quorum.register import Registers
 from gavel.quorum.requests import CatchUpStatus
 from gavel.quorum.watermark import Watermark
 
+DATA, DECISIONS = b"m", b"k"  # first byte of a cursor: of the machine's, or of the decisions that come after it
 NOTHING = (1 << 63) - 1  # above every tid: no decisions wanted
 IMPATIENT = 2 * HEARTBEAT_MS * 1_000_000  # ns without a piece after which another peer is asked
 
@@ -55,22 +56,35 @@ class CatchUps:
             hi = desk.stable
         elif hi > desk.stable:
             return
-        data, following, position, total = b"", None, 0, 0
-        if node not in desk.electorate.witnesses:
+        data, cursor, position, total = b"", asked.cursor, 0, 0
+        above = asked.known_above
+        if cursor is not None and cursor[:1] == DECISIONS:
+            above = max(above, int.from_bytes(cursor[1:], "big"))
+        elif node not in desk.electorate.witnesses:
             try:
-                data, following, position, total = desk.machine.changes(asked.lo, hi, asked.cursor, PIECE_AIM)
+                begin = cursor[1:] if cursor is not None else None
+                data, following, position, total = desk.machine.changes(asked.lo, hi, begin, PIECE_AIM)
             except GavelError as error:
                 desk.observe("catch-up impossible", peer=node, lo=asked.lo, hi=hi, error=str(error))
                 return
-        known = self._decisions(asked.known_above, hi) if following is None else []
-        desk.weight += len(data)
-        desk.send(node, Piece(asked.lo, hi, asked.cursor, data, following, position, total, known))
+            if following is not None:
+                desk.weight += len(data)
+                desk.send(node, Piece(asked.lo, hi, cursor, data, DATA + following, position, total, []))
+                return
+        known = self._decisions(above, hi)
+        end = None
+        if len(known) > KNOWN_MAX:
+            del known[KNOWN_MAX:]
+            end = DECISIONS + known[-1][1].to_bytes(8, "big")
+        desk.weight += len(data) + 48 * len(known)
+        desk.send(node, Piece(asked.lo, hi, cursor, data, end, position, total, known))
 
     def _decisions(self, above: int, hi: int) -> list[tuple[TxId, int]]:
-        """What was decided in (above, hi] about transactions whose lives go on after hi."""
+        """What was decided in (above, hi] about transactions whose lives go on after hi, in order."""
         if not self._desk.rules.catch_up_decides:
             return []
-        return [(r.tx, r.decided) for r in self._registers.table.values() if above < r.decided <= hi and r.end > hi]
+        known = [(r.tx, r.decided) for r in self._registers.table.values() if above < r.decided <= hi and r.end > hi]
+        return sorted(known, key=lambda decision: decision[1])
 
     def give(self) -> None:
         """The watermark moved: questions held may have answers."""
@@ -168,19 +182,22 @@ class CatchUps:
             self._asked = None  # overtaken by votes
             return
         last = piece.following is None
-        if not desk.witness:
+        if not desk.witness and (piece.cursor is None or piece.cursor[:1] != DECISIONS):
             if self.left is None:
                 # Written before the machine writes, so that no crash leaves half of it looking whole.
                 desk.write(entries.Filling(piece.lo, piece.hi, None))
                 desk.put()
             try:
-                desk.machine.install(piece.lo, piece.hi, piece.data, last)
+                whole = piece.following is None or piece.following[:1] == DECISIONS
+                desk.machine.install(piece.lo, piece.hi, piece.data, whole)
             except Damaged as error:
                 desk.observe("catch-up refused", peer=node, error=str(error))
                 self._asked_at -= IMPATIENT
                 return
         self._progress = piece.position, piece.total
         self._watermark.frozen = True
+        for tx, value in piece.known:
+            self._registers.learn(tx, value)
         if last:
             self._finish(piece)
         else:
@@ -190,9 +207,6 @@ class CatchUps:
 
     def _finish(self, piece: Piece) -> None:
         desk = self._desk
-        for tx, value in piece.known:
-            if value != ABORT:
-                self._registers.learn(tx, value)
         self.left = self._asked = None
         self.informed = desk.voter
         desk.write(entries.Filled(piece.hi, self.informed))

@@ -275,6 +275,7 @@ class Epochs:
             if register.decided != UNDECIDED:
                 self._desk.write(entries.Settled(register.tx, register.decided))
         self._desk.write(entries.Stable(self._desk.stable))
+        self._watermark.applied = max(self._watermark.applied, self._desk.stable)
 
     def answers(self) -> list[tuple[Reconfigure, GavelError | None]]:
         """Requests whose change has come, or will not any more."""

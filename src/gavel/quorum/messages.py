@@ -232,7 +232,7 @@ class Piece(Struct, array_like=True, frozen=True, gc=False, tag=19):
     position: Natural
     total: Natural
     known: list[tuple[TxId, Natural]]
-    """with the last piece: decisions about transactions whose life does not end at or below hi"""
+    """after the data: decisions about transactions whose life does not end at or below hi"""
 
 
 class Refused(Struct, array_like=True, frozen=True, gc=False, tag=20):
