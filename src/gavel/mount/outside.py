@@ -63,13 +63,21 @@ class Outside:
             self._reaper.adopted(obj)
 
     def _settle(self, obj: int, inode: Inode, where: str) -> None:
-        """If the kernel still holds a file, set its size and time there. Runs on the notifier's thread."""
+        """If the kernel still holds a file, set its size and time there. Runs on the notifier's thread.
+
+        By now its name may be another file's: that one is left alone.
+        """
         if not self._notifier.holds(obj):
             return
         self._settling.add(obj)
         try:
-            os.truncate(where, inode.size)
-            os.utime(where, ns=(inode.atime, inode.mtime), follow_symlinks=False)
+            handle = os.open(where, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if os.fstat(handle).st_ino == obj:
+                    os.ftruncate(handle, inode.size)
+                    os.utime(handle, ns=(inode.atime, inode.mtime))
+            finally:
+                os.close(handle)
         except OSError as error:
             log.info("the kernel goes on with its size of %s: %s", where, error)
         finally:

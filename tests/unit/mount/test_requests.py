@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import stat
+from pathlib import Path
 from typing import Any
 
 from gavel.client.fs import Fs
 from gavel.filesystem.caller import Caller
 from gavel.mount import abi
 from gavel.mount.outside import Outside
+from gavel.mount.past import symlink_inode
 from gavel.mount.replies import FOREVER, Replies
 from gavel.mount.table import NEVER, REFUSED
 from gavel.mount.views import FIRST
@@ -247,6 +249,21 @@ def test_what_undo_brings_back_is_no_orphan_any_more() -> None:
     assert kernel.reaper.orphans == set()
     fs.undo("/", before)
     assert kernel.reaper.orphans == {node}
+
+
+def test_settling_leaves_a_file_alone_that_has_taken_the_name_meanwhile(tmp_path: Path) -> None:
+    kernel = Kernel()
+    notifier: Any = Silent()
+    notifier.holds = lambda obj: True
+    engine: Any = kernel.system.engine
+    outside = Outside(engine, notifier, kernel.reaper, "/mnt", set())
+    path = tmp_path / "f"
+    path.write_bytes(b"another one's")
+    inode = symlink_inode(b"four")  # of which the size counts
+    outside._settle(path.stat().st_ino + 1, inode, str(path))
+    assert path.read_bytes() == b"another one's"
+    outside._settle(path.stat().st_ino, inode, str(path))
+    assert path.read_bytes() == b"anot"
 
 
 def test_the_past_has_nodes_of_its_own_until_it_is_forgotten() -> None:
