@@ -181,7 +181,8 @@ class Asking:
             self._reply(request, error or self._desk.electorate.members)
         unfit = self._unfit()
         if unfit is not None and self.pending:
-            self.fail(lambda: NotAMember(unfit.node, unfit.why))
+            reads = self._desk.me in self._desk.electorate.everybody and not self._epochs.expelled
+            self.fail(lambda: NotAMember(unfit.node, unfit.why), spare_reads=reads)
 
     # Patience.
 
@@ -216,10 +217,11 @@ class Asking:
     def _missing(self) -> list[int]:
         return [node for node in self._desk.electorate.voters if not self._desk.is_up(node)]
 
-    def fail(self, error: Callable[[], GavelError]) -> None:
-        """Answer everybody so."""
+    def fail(self, error: Callable[[], GavelError], spare_reads: bool = False) -> None:
+        """Answer everybody so, but reads if they are spared."""
         waiting, self._waiting = self._waiting, {}
-        others, self._others = self._others, []
+        others = [entry for entry in self._others if not (spare_reads and isinstance(entry[2], ReadPoint))]
+        self._others = [entry for entry in self._others if entry not in others]
         for entries in waiting.values():
             for _, _, request in entries:
                 self._reply(request, error())

@@ -181,6 +181,13 @@ class Coordinator:
             if register.owner == node:
                 register.resume_at = self._desk.time + self._delay(register)
 
+    def found(self) -> None:
+        """Somebody can be reached again: what had no majority for long need not wait for as long again."""
+        for register in self._registers.undecided.values():
+            if register.failures:
+                register.failures = 0
+                register.resume_at = self._desk.time if register.attempt is not None else 0
+
     def hasten(self, register: Register) -> None:
         """Somebody here waits for it: begin now, unless its coordinator is there."""
         if register.attempt is None and not self._desk.is_up(register.owner):

@@ -21,6 +21,7 @@ from gavel.quorum.watermark import Watermark
 
 DATA, DECISIONS = b"m", b"k"  # first byte of a cursor: of the machine's, or of the decisions that come after it
 NOTHING = (1 << 63) - 1  # above every tid: no decisions wanted
+GIVE_EVERY = 5_000_000  # ns between two answers to questions held, so that a slave takes many transactions at a time
 IMPATIENT = 2 * HEARTBEAT_MS * 1_000_000  # ns without a piece after which another peer is asked
 
 
@@ -39,6 +40,7 @@ class CatchUps:
         self._goal = 0  # a tid to be reached by catching up, because others have settled it without this one
         self.left: entries.Filling | None = None  # how far an unfinished one is
         self._holding = False
+        self._given_at = -GIVE_EVERY
 
     # The side that gives.
 
@@ -88,9 +90,10 @@ class CatchUps:
 
     def give(self) -> None:
         """The watermark moved: questions held may have answers."""
-        if not self._holding:
+        if not self._holding or self._desk.time - self._given_at < GIVE_EVERY:
             return
         self._holding = False
+        self._given_at = self._desk.time
         for peer in self._desk.peers.values():
             asked, peer.ask_held = peer.ask_held, None
             if asked is not None:

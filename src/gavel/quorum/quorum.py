@@ -89,6 +89,8 @@ MS = 1_000_000
 LEAP = 10_000 * MS  # more than this between two steps is not time that passed: the host slept, or its clock was set
 BUSY_FOR = 200 * MS  # after the last event that mattered, vouches go on at their quick pace
 
+QUIET = frozenset({VouchAsk, CatchUp, Piece})  # what goes on between idle members, too, and must not keep them awake
+
 Handler = Callable[[int, Any], Any]
 
 
@@ -308,6 +310,7 @@ class Quorum:
     def _peer_up(self, peer: Peer) -> None:
         peer.up = True
         peer.asked_at = -1
+        self.coordinator.found()
         self.watermark.ask(peer)
         self.catch_ups.look()
 
@@ -326,7 +329,7 @@ class Quorum:
             handler = (votes if match else facts).get(type(message))
             if handler is not None:
                 handler(node, message)
-        if batch.messages:
+        if self._busy_until < desk.time + BUSY_FOR // 2 and not QUIET.issuperset(map(type, batch.messages)):
             self._busy_until = desk.time + BUSY_FOR
         if batch.epoch == desk.epoch and desk.voter and node in desk.electorate.voters:
             self.watermark.vouched(peer, batch)
@@ -378,6 +381,7 @@ class Quorum:
             self.coordinator.look()
         self.reads.look()
         self.catch_ups.look()
+        self.catch_ups.give()
         self.epochs.look()
         self.asking.look()
         if not desk.alone and desk.time - self._vouched_at >= VOUCH_MS * MS:

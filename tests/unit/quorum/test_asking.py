@@ -139,3 +139,29 @@ def test_a_failed_device_ends_voting_and_nothing_else(group: Masters) -> None:
     group.run()
     group.wait(500)
     assert isinstance(group.answers(3)[0], Committed)
+
+
+def test_a_slave_reads_what_was_acknowledged_when_it_has_streamed_it(group: Masters) -> None:
+    group.nodes[4] = type(group.nodes[1])(4)
+    group.start(4)
+    group.request(1, Reconfigure(1, [Member(n, MASTER) for n in (1, 2, 3)] + [Member(4, SLAVE)]))
+    group.run()
+    group.wait(1500)
+    group.request(1, Propose(2, group.tx(1), body(b"k")))
+    group.run()
+    group.request(4, ReadPoint(3))
+    group.run()
+    group.wait(100)
+    assert group.answers(3) == [group.answers(2)[0].tid]
+    assert len(group.machine(4).history) == 1
+
+
+def test_after_a_long_time_without_a_majority_it_goes_on_at_once(group: Masters) -> None:
+    for number in (2, 3):
+        group.crash(number)
+    group.request(1, Propose(1, group.tx(1), body(b"k"), patience_ms=25_000))
+    group.wait(20_000)
+    group.start(2)
+    group.run()
+    group.wait(100)
+    assert isinstance(group.answers(1)[0], Committed)
