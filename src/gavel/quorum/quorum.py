@@ -52,6 +52,7 @@ from gavel.quorum.forgetting import Forgetting
 from gavel.quorum.identity import Identities
 from gavel.quorum.machine import Ledger, Machine
 from gavel.quorum.messages import (
+    ABORT,
     Accept,
     Accepted,
     Batch,
@@ -79,7 +80,7 @@ from gavel.quorum.messages import (
 )
 from gavel.quorum.reading import Reads
 from gavel.quorum.register import Registers
-from gavel.quorum.requests import Arrived, Ask, GetStatus, PeerStatus, Propose, ReadPoint, Reconfigure, Status
+from gavel.quorum.requests import Arrived, Ask, GetStatus, Gone, PeerStatus, Propose, ReadPoint, Reconfigure, Status
 from gavel.quorum.rules import ALL, Rules
 from gavel.quorum.sizes import weigh
 from gavel.quorum.votes import Electorate
@@ -292,10 +293,18 @@ class Quorum:
             case Arrived(blob):
                 self.registers.arrived(blob)
                 self.asking.arrived()
+            case Gone(blob):
+                self._gone(blob)
             case GetStatus():
                 self.desk.effects.append(Reply(request, self.status()))
             case _:
                 raise BadRequest(f"the quorum has no use for {request!r}")
+
+    def _gone(self, blob: bytes) -> None:
+        for register in self.registers.table.values():
+            waits = register.decided > ABORT and not register.executed and register.body is not None
+            if waits and register.body is not None and blob in register.body.blobs:
+                self.catch_ups.must_reach(register.decided)
 
     def _fail(self, reason: str) -> None:
         """The device is lost: this node votes no more until it is started again. Others go on."""

@@ -63,6 +63,15 @@ class Arrived(NamedTuple):
     blob: bytes
 
 
+class Gone(NamedTuple):
+    """A peer that can be reached does not have a blob that Machine.lacks named. Not answered.
+
+    Who executed its transaction has dropped it: then this node catches up instead of executing.
+    """
+
+    blob: bytes
+
+
 class GetStatus(NamedTuple):
     """Answered by a Status."""
 
@@ -115,4 +124,4 @@ class Status(NamedTuple):
     catch_up: CatchUpStatus | None
 
 
-Request = Propose | Ask | ReadPoint | Reconfigure | Arrived | GetStatus
+Request = Propose | Ask | ReadPoint | Reconfigure | Arrived | Gone | GetStatus

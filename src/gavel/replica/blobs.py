@@ -11,11 +11,12 @@ from collections.abc import Callable
 from gavel.effects import Effect, Observe, Send
 from gavel.errors import BadRequest, GavelError
 from gavel.limits import WANT_NS
-from gavel.replica.peers import Want
+from gavel.replica.peers import Lost, Want
 from gavel.replica.staging import Staging
 from gavel.transaction.requests import Stage
 
 _SLOWEST = 6  # doublings of WANT_NS
+_PATIENT = 50  # times that something is asked for; a minute
 
 
 class _Lacking:
@@ -29,14 +30,21 @@ class _Lacking:
 
 
 class Blobs:
-    """What comes, goes, and is lacking. `arrived` tells the quorum; `now` and `peers` are kept right by the owner."""
+    """What comes, goes, and is lacking. `arrived` and `gone` tell the quorum; the owner keeps `now` and `peers` right."""
 
-    def __init__(self, staging: Staging, effects: list[Effect], arrived: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        staging: Staging,
+        effects: list[Effect],
+        arrived: Callable[[bytes], None],
+        gone: Callable[[bytes], None],
+    ) -> None:
         self.now = 0
         self.peers: list[int] = []  # that can be reached
         self._staging = staging
         self._effects = effects
         self._arrived = arrived
+        self._gone = gone
         self._lacking: dict[bytes, _Lacking] = {}
         self._again = 0  # when ask() was said to be called again
 
@@ -63,11 +71,22 @@ class Blobs:
         return True
 
     def wanted(self, peer: int, want: Want) -> None:
-        """A peer lacks something; what is not here either, somebody else has. Raises Damaged, DeviceFailed."""
+        """A peer lacks something: send it, or say that it is not here. Raises Damaged, DeviceFailed."""
+        lost = []
         for name in want.blobs:
             blob = self._staging.load(name)
             if blob is not None:
                 self._effects.append(Send(peer, blob))
+            else:
+                lost.append(name)
+        if lost:
+            self._effects.append(Send(peer, Lost(lost)))
+
+    def lost(self, lost: Lost) -> None:
+        """A peer has not got what is lacking here: if that is since it was executed there, this master catches up."""
+        for name in lost.blobs:
+            if name in self._lacking:
+                self._gone(name)
 
     def lacks(self, names: list[bytes]) -> list[bytes]:
         """Which of these are not here; they are on their way, or are asked for after limits.WANT_NS."""
@@ -88,6 +107,12 @@ class Blobs:
                 lacking.times += 1
                 lacking.at = self.now + (WANT_NS << min(lacking.times, _SLOWEST))
         self._effects.extend(Send(peer, Want(names)) for peer, names in asked.items())
+        for names in asked.values():
+            for name in names:
+                if self._lacking[name].times > _PATIENT:
+                    del self._lacking[name]  # perhaps never needed any more; else it is named again
+        if not self._lacking:
+            return []
         at = min(lacking.at for lacking in self._lacking.values())
         if self.now < self._again <= at:
             return []

@@ -1,10 +1,10 @@
-"""What masters send each other besides the votes: file data on its way, and the wish for it.
+"""What masters send each other besides the votes: file data on its way, the wish for it, and that it is not there.
 
 One message is one byte of kind and its body. A Stage travels as its head and the data as they are, so that sending it
 to several peers copies nothing.
 
     0  quorum's Batch      1  Stage: u16 length of the head, MessagePack [session, number, codec, length, sum], data
-    2  Want: MessagePack list of ids
+    2  Want: MessagePack list of ids                  3  Lost: the same
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from gavel.quorum import messages
 from gavel.quorum.messages import Batch
 from gavel.transaction.requests import Stage
 
-BATCH, STAGE, WANT = 0, 1, 2
-_KINDS = [bytes((kind,)) for kind in range(3)]
+BATCH, STAGE, WANT, LOST = 0, 1, 2, 3
+_KINDS = [bytes((kind,)) for kind in range(4)]
 
 
 class Want(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -26,9 +26,16 @@ class Want(msgspec.Struct, array_like=True, frozen=True, gc=False):
     blobs: list[bytes]
 
 
-Message = Batch | Stage | Want
+class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """I do not have these staged extents: they were never here, or what they were for is executed."""
+
+    blobs: list[bytes]
+
+
+Message = Batch | Stage | Want | Lost
 _encode = msgspec.msgpack.Encoder().encode
 _decode_want = msgspec.msgpack.Decoder(Want).decode
+_decode_lost = msgspec.msgpack.Decoder(Lost).decode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, int, int, int, bytes]).decode
 
 
@@ -39,7 +46,7 @@ def encode(message: Message) -> tuple[bytes, ...]:
     if isinstance(message, Stage):
         head = _encode((message.session, message.number, message.codec, message.length, message.sum))
         return _KINDS[STAGE] + len(head).to_bytes(2, "big") + head, message.data
-    return _KINDS[WANT], _encode(message)
+    return _KINDS[WANT if isinstance(message, Want) else LOST], _encode(message)
 
 
 def decode(data: bytes | memoryview) -> Message:
@@ -51,6 +58,8 @@ def decode(data: bytes | memoryview) -> Message:
             return messages.decode(bytes(view[1:]))
         if kind == WANT:
             return _decode_want(view[1:])
+        if kind == LOST:
+            return _decode_lost(view[1:])
         if kind == STAGE:
             size = int.from_bytes(view[1:3], "big")
             session, number, codec, length, total = _decode_head(view[3 : 3 + size])

@@ -39,7 +39,7 @@ from gavel.limits import TID_RESERVE_US
 from gavel.media.volume import Volume
 from gavel.quorum.messages import Batch, Member, TxId
 from gavel.quorum.quorum import Quorum
-from gavel.quorum.requests import Arrived, Propose, Status
+from gavel.quorum.requests import Arrived, Gone, Propose, Status
 from gavel.quorum.votes import MASTER
 from gavel.replica import journal
 from gavel.replica.blobs import Blobs
@@ -49,7 +49,7 @@ from gavel.replica.execution import NO_SESSION
 from gavel.replica.journal import QUORUM, STAGED
 from gavel.replica.log import Log
 from gavel.replica.machine import LOCAL, Machine
-from gavel.replica.peers import Want
+from gavel.replica.peers import Lost, Want
 from gavel.replica.staging import Staging
 from gavel.replica.status import told
 from gavel.replica.syncs import Syncs
@@ -82,7 +82,12 @@ class Replica:
         self._result: Any = None  # of the commit under way
         self._staging = Staging(volume)
         self._armed: int | None = None  # when what is lacking is asked for next
-        self._blobs = Blobs(self._staging, self._effects, lambda name: self._ask_quorum(Arrived(name)))
+        self._blobs = Blobs(
+            self._staging,
+            self._effects,
+            lambda name: self._ask_quorum(Arrived(name)),
+            lambda name: self._ask_quorum(Gone(name)),
+        )
         self.machine = Machine(volume, self.history, self.log, self._staging, self._blobs)
         self._syncs = Syncs(volume, self.log, self._effects)
         self._checkpoints = Checkpoints(volume, self.history, self.log, self._syncs, self._effects, self._snapshot)
@@ -200,7 +205,7 @@ class Replica:
             self._stirred = True
             self.machine.alone = self.alone
             self._guarded(self.quorum.step, event, self._now)
-        elif isinstance(event, Requested) and not isinstance(event.request, Arrived):
+        elif isinstance(event, Requested) and not isinstance(event.request, Arrived | Gone):
             self._answered(event.request, self.log.failure)
 
     def _pump(self) -> None:
@@ -259,6 +264,8 @@ class Replica:
                 self._guarded(self._blobs.received, peer, message)
             elif isinstance(message, Want):
                 self._guarded(self._blobs.wanted, peer, message)
+            elif isinstance(message, Lost):
+                self._blobs.lost(message)
 
     # Clients.
 

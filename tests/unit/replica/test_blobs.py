@@ -8,7 +8,7 @@ from gavel.limits import STAGED_LIFE_NS, WANT_NS
 from gavel.media.extents import ZSTD, Compressor
 from gavel.quorum.messages import Batch
 from gavel.replica import peers
-from gavel.replica.peers import Want
+from gavel.replica.peers import Lost, Want
 from tests.unit.replica.masters import SESSION, Master, blob, stage
 
 CONTENT = b"content" * 1000
@@ -42,8 +42,9 @@ def test_what_is_lacking_is_asked_for_after_a_while_of_one_peer_after_the_other(
     assert asked == [Send(peer, Want([NAME])) for peer in (2, 3, 2, 3)]
     two.blobs.stage(stage(1, CONTENT))
     two.blobs.wanted(1, Want([NAME, blob(2, b"other")]))
-    (sent,) = two.effects
-    assert sent == Send(1, stage(1, CONTENT))
+    assert two.effects == [Send(1, stage(1, CONTENT)), Send(1, Lost([blob(2, b"other")]))]
+    one.blobs.lost(Lost([NAME, blob(2, b"other")]))
+    assert one.gone == [NAME]
     one.blobs.received(2, stage(1, CONTENT))
     assert one.arrived == [NAME] and one.blobs.ask() == [] and one.blobs.lacks([NAME]) == []
 
@@ -96,9 +97,9 @@ def test_a_frame_that_is_none_is_damage() -> None:
 
 def test_messages_travel_as_bytes() -> None:
     batch = Batch(1, 2, 3, 4, None, [])
-    for message in (batch, stage(1, CONTENT), Want([NAME])):
+    for message in (batch, stage(1, CONTENT), Want([NAME]), Lost([NAME])):
         assert peers.decode(b"".join(peers.encode(message))) == message
     assert peers.encode(stage(1, CONTENT))[1] is CONTENT or len(peers.encode(stage(1, CONTENT))) == 2
-    for garbage in (b"", b"\0", b"\1", b"\1\0\5hello", b"\2x", b"\7"):
+    for garbage in (b"", b"\0", b"\1", b"\1\0\5hello", b"\2x", b"\3x", b"\7"):
         with pytest.raises(BadMessage):
             peers.decode(garbage)

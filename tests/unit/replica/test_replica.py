@@ -158,6 +158,19 @@ def test_file_data_lost_on_its_way_is_asked_for(group: Group) -> None:
     group.settle()
 
 
+def test_who_lacks_file_data_that_all_others_have_done_with_catches_up(group: Group) -> None:
+    """They have dropped what was staged when it was committed; else the one without it would wait for ever."""
+    group.lose = lambda source, target, message: message[:1] == b"\1" and target == 3
+    group.answer(1, stage(1, CONTENT))
+    assert isinstance(
+        group.submit(1, {data_key(5, 10_000): shows(1, CONTENT)}, blobs=[blob(1, CONTENT)[16:]]), Committed
+    )
+    group.run(1000)
+    assert isinstance(group.submit(2, {key("on"): b"1"}), Committed)
+    group.settle()
+    assert group.answer(3, Data([data_key(5, 10_000)], group.up[3].last_tid)) == Found([(0, CONTENT)])
+
+
 def test_a_master_that_is_full_steps_aside_and_says_so(group: Group) -> None:
     """It cannot execute what the others decide; they go on."""
     full = group.up[3]
