@@ -1,4 +1,5 @@
-"""`make demo`: what GavelFS does, shown by its own commands on a real mount in a temporary directory.
+"""`make demo`: what GavelFS does, shown by its own commands on real mounts in a temporary directory: one volume, then
+three masters of which one is killed in the middle of a copy.
 
 Nothing outside of that directory is touched, and it is unmounted and removed whatever happens.
 """
@@ -114,6 +115,39 @@ def show(mount: Path) -> None:
     run("gavel", "info", mount)
 
 
+def show_cluster(lab: Path) -> None:
+    """The story of three masters; they run, and are mounted, when it begins."""
+    mount, source = lab / "mnt", Path("source") / "json"
+    copied = mount / "copied"
+    run("gavel", "status", lab / "n1")
+
+    tell("A tree is copied into the mount; in the middle of that a master is killed. Nobody waits for it.")
+    print(f"  $ cp -r {source} {copied} &", flush=True)
+    begun = time.perf_counter()
+    with subprocess.Popen(["cp", "-r", str(source), str(copied)]) as copying:
+        while not copied.is_dir() and copying.poll() is None:
+            time.sleep(0.01)
+        run("gavel", "lab", "kill", lab, "3")
+        if copying.wait():
+            raise Failed("the copy failed")
+    print(f"    (the copy took {time.perf_counter() - begun:.2f} s)")
+    run("gavel", "status", lab / "n1")
+    run("diff", "-r", source, copied)
+    print("    (diff -r of the source and the copy: no difference)")
+
+    tell("The master comes back, and has soon caught up.")
+    run("gavel", "lab", "start", lab, "3")
+    run("gavel", "status", lab / "n3")
+
+    tell("As-of and undo are there as before, whichever master answers.")
+    run("gavel", "snapshot", "create", mount, "good")
+    run("rm", "-r", copied)
+    run("ls", mount / "copied@@good")
+    run("gavel", "undo", copied, "--to", "good")
+    run("diff", "-r", source, copied)
+    print("    (diff -r of the source and the tree: no difference)")
+
+
 def main() -> int:
     """Run the demo; the exit code."""
     reason = cannot_mount()
@@ -122,7 +156,7 @@ def main() -> int:
         return 1
     work = Path(tempfile.mkdtemp(prefix="gavel-demo-"))
     os.chdir(work)
-    mount, volume = Path("mnt"), Path("disk.gavel")
+    mount, volume, lab = Path("mnt"), Path("disk.gavel"), Path("lab")
     mount.mkdir()
     mounted = False
     try:
@@ -135,13 +169,19 @@ def main() -> int:
         run("gavel", "umount", mount)
         mounted = False
         run("gavel", "log", f"{volume}:/project/asyncio", "--limit", "2")
-        tell("That is GavelFS. Read on in docs/guide/mounting.md and docs/guide/history.md.")
+
+        tell("And now three masters on this machine, any of which may write; a majority decides.")
+        run("gavel", "lab", "up", lab)
+        show_cluster(lab)
+        tell("That is GavelFS. Read on in docs/guide/mounting.md, docs/guide/history.md and docs/guide/cluster.md.")
     except Failed as problem:
         print(f"\nThe demo failed: {problem}", file=sys.stderr)
         return 1
     finally:
         if mounted:
             subprocess.run([*GAVEL, "umount", str(mount)], check=False)
+        if (lab / "lab.json").exists():
+            subprocess.run([*GAVEL, "lab", "down", str(lab)], check=False)
         os.chdir("/")
         shutil.rmtree(work, ignore_errors=True)
     return 0

@@ -25,7 +25,7 @@ def up(
     masters: Annotated[int, typer.Option(min=1, max=9, help="How many masters a new lab has.")] = 3,
     json: JSON = False,
 ) -> None:
-    """Make a lab, or start one that is down."""
+    """Make a lab, or start one that is down, and mount it at DIR/mnt."""
     from gavel.cli import output
     from gavel.node.lab import Lab
 
@@ -35,9 +35,17 @@ def up(
     else:
         lab = Lab.make(directory, masters)
     if json:
-        output.print_json({"url": lab.url, "identity": str(lab.identity), "nodes": lab.nodes})
+        output.print_json(
+            {
+                "mounted": str(lab.mnt) if lab.mounted else None,
+                "url": lab.url,
+                "identity": str(lab.identity),
+                "nodes": lab.nodes,
+            }
+        )
     else:
-        output.say(f"{len(lab.nodes)} masters run; clients use GAVEL_IDENTITY={lab.identity} and {lab.url}")
+        where = f", mounted at {lab.mnt}" if lab.mounted else ""
+        output.say(f"{len(lab.nodes)} masters run{where}; clients use GAVEL_IDENTITY={lab.identity} and {lab.url}")
 
 
 @app.command()

@@ -51,6 +51,7 @@ async def _serve(
     engine: RemoteEngine, options: Options, ready: Callable[[Json], None], on_signals: Callable[[Stop], None]
 ) -> None:
     where = places.place(os.getpid())
+    await engine.measure()
     await engine.point()  # that there is a cluster, and that it believes us, is known before anything is mounted
     at = None if options.as_of is None else await _tid_of(engine, options.as_of)
     mount = SharedMount(

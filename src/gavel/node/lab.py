@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from gavel.errors import BadRequest, GavelError
+from gavel.mount import mounted
 from gavel.node import founding, joining
 from gavel.node.calls import call
 from gavel.node.directory import Directory
+from gavel.node.launch import Options, mount_in_background
 from gavel.node.places import alive
 from gavel.node.protocol import Json
 from gavel.node.serving import SOCKET
+from gavel.node.umount import unmount
 from gavel.wire.messages import Role
 
 SIZE: Final = 16 * 1024**3
@@ -69,6 +72,7 @@ class Lab:
         joining.join(token, str(where / "client"), name="lab")
         for _ in range(1, masters):
             lab.add()
+        lab.mount()
         return lab
 
     @property
@@ -87,14 +91,17 @@ class Lab:
         return {int(number): dict(one) for number, one in self._nodes.items()}
 
     def up(self) -> None:
-        """Start what does not run."""
+        """Start what does not run, and mount it."""
         self._connect()
         for number in self.nodes:
             if not self.running(number):
                 self.start(number)
+        self.mount()
 
     def down(self) -> None:
-        """End everything in order, and take the network away. What is on disk stays."""
+        """Unmount, end everything in order, and take the network away. What is on disk stays."""
+        if self.mounted:
+            unmount(str(self.mnt))
         running = [number for number in self.nodes if self.running(number)]
         for number in running:
             self._signal(number, signal.SIGCONT)
@@ -102,6 +109,24 @@ class Lab:
         for number in running:
             self._wait_end(number)
         self._disconnect()
+
+    @property
+    def mnt(self) -> Path:
+        """Where the lab is mounted."""
+        return self.path / "mnt"
+
+    @property
+    def mounted(self) -> bool:
+        """Whether it is."""
+        return mounted.at(str(self.mnt)) is not None
+
+    def mount(self) -> None:
+        """Mount it at DIR/mnt; where this user cannot mount anything it stays unmounted."""
+        self.mnt.mkdir(exist_ok=True)
+        if self.mounted or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            return
+        os.environ["GAVEL_IDENTITY"] = str(self.identity)  # for the process behind the mount
+        mount_in_background(Options(self.url, str(self.mnt)))
 
     def add(self) -> int:
         """One more master, which runs when this returns; its number in the lab."""
@@ -117,7 +142,8 @@ class Lab:
         directory = Path(one["directory"])
         command = [sys.executable, "-P", "-m", "gavel", "serve", str(directory)]
         if one["namespace"]:
-            command = ["ip", "netns", "exec", one["namespace"], *command]
+            # Not by `ip netns exec`: that makes a mount namespace, too, which would keep the lab's own mount alive.
+            command = ["nsenter", f"--net=/run/netns/{one['namespace']}", *command]
         with open(self.path / f"n{number}.log", "ab") as log:
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
@@ -285,7 +311,7 @@ class Lab:
 
 
 def _can_cut() -> bool:
-    return os.geteuid() == 0 and shutil.which("ip") is not None and _ip("netns", "list", check=False)
+    return os.geteuid() == 0 and all(map(shutil.which, ("ip", "nsenter"))) and _ip("netns", "list", check=False)
 
 
 def _name(path: Path) -> str:

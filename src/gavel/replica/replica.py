@@ -279,7 +279,7 @@ class Replica:
             self._effects.append(Reply(asked, failed(failure)))
 
     def _told(self, status: Status) -> Told:
-        return told(status, self.history, self._staging)
+        return told(status, self.history, self._staging, self.volume.space())
 
     def _commit(self, request: Commit, now: int) -> None:
         """A transaction of the client in this process: decided, executed and answered within the step."""

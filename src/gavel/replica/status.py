@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gavel.history.history import History
 from gavel.keys.tid import micros
+from gavel.media.room import Space
 from gavel.quorum.requests import Status
 from gavel.quorum.votes import MASTER, WITNESS
 from gavel.replica.staging import Staging
@@ -12,7 +13,7 @@ from gavel.transaction.requests import Told
 _ROLES = {MASTER: "master", WITNESS: "witness"}
 
 
-def told(status: Status, history: History, staging: Staging) -> Told:
+def told(status: Status, history: History, staging: Staging, space: Space) -> Told:
     """The status as plain fields: tids as numbers, sizes in bytes, times in microseconds."""
     catch_up = status.catch_up
     peers = {peer.node: peer for peer in status.peers}
@@ -40,5 +41,6 @@ def told(status: Status, history: History, staging: Staging) -> Told:
             "peer": catch_up.peer, "from_tid": catch_up.lo, "to_tid": catch_up.hi,
             "position": catch_up.position, "total": catch_up.total,
         },
+        **space._asdict(),
     }  # fmt: skip
     return Told(fields)

@@ -131,6 +131,11 @@ class RemoteEngine:
         """Whether this is called on the loop's own thread, as by an operation that is being run."""
         return threading.get_ident() == self._thread
 
+    @property
+    def in_use(self) -> int:
+        """The place among the addresses of the master that is asked at present."""
+        return self._session.chosen
+
     # The past beyond what an operation reads.
 
     def view(self, at: int) -> HeldView:
@@ -254,6 +259,10 @@ class RemoteEngine:
         work.waiting -= 1
         if not work.waiting and work in self._live:
             self._go_on(work)
+
+    async def measure(self) -> None:
+        """Have space() say what is so."""
+        self._told(await self.ask(requests.Status()))
 
     def _told(self, answer: requests.Answer | GavelError) -> None:
         """A master has said how it is."""
