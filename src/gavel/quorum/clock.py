@@ -92,5 +92,7 @@ class Clock:
         """
         known = sorted([0, *offsets])
         median = known[(len(known) - 1) // 2]
-        self.off = median if abs(median) > CLOCK_OFF_US and len(offsets) >= others else 0
-        return self.off
+        off = median if abs(median) > CLOCK_OFF_US and len(offsets) >= others else 0
+        self.wall += off - self.off
+        self.off = off
+        return off

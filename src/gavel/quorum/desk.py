@@ -148,6 +148,13 @@ class Desk:
         return peer
 
     @property
+    def knows_the_time(self) -> bool:
+        """Whether the walls of a majority of the voters are known, the own one included."""
+        electorate = self.electorate
+        known = [node for node in electorate.voters if node == self.me or self.peers[node].offset is not None]
+        return len(known) >= electorate.majority
+
+    @property
     def reached(self) -> bool:
         """Whether S is where the epoch starts, so that vouches of this epoch can move it on."""
         return self.stable >= self.start_stable or not self.rules.start_reached

@@ -10,7 +10,8 @@ Invariants:
 - a sealed voter promises, accepts and vouches nothing more in its epoch;
 - a start record carries every value that was or may have been decided above its `stable`; everything else that was
   undecided is void;
-- nobody acts in an epoch before the record is durable here, and the durable watermark has reached the record's.
+- nobody acts in an epoch before the record is durable here, and the durable watermark has reached the record's;
+- nor before it has seen the clocks of a majority: a tid of next year could never be taken back.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Epochs:
         """See whether this node acts now; to be called when anything of it may have changed."""
         desk = self._desk
         rules = desk.rules
-        able = desk.voter and self._installed and not self.expelled and not desk.mute
+        able = desk.voter and self._installed and not self.expelled and not desk.mute and desk.knows_the_time
         if rules.start_reached:
             able = able and desk.durable_stable >= desk.start_stable and self._catch_ups.informed
         sealed = self.sealed_at is not None
@@ -249,13 +250,13 @@ class Epochs:
 
     _was_alone = False
 
-    def _enter(self, record: Record) -> bool:
+    def _enter(self, record: Record, live: bool = True) -> bool:
         """Take on the epoch; whether the decisions of the former are known here, or will be when S has reached the
         record's."""
         desk = self._desk
         informed = desk.voter and self._catch_ups.informed
         self._was_alone = desk.alone
-        if desk.alone:
+        if desk.alone and live:
             self._write_down()
         desk.enter(record.epoch, Electorate(record.members))
         desk.start_stable = record.stable
@@ -317,7 +318,7 @@ class Epochs:
                 self._promised = self._accepted = entry.ballot
                 self._backed = entry.record
             case entries.Installed():
-                self._enter(entry.record)
+                self._enter(entry.record, live=False)
                 self._catch_ups.informed = entry.informed
             case entries.Expelled():
                 self.expelled = True

@@ -328,6 +328,8 @@ class Quorum:
         peer = desk.peer(node)
         if not self.identities.admit(peer, batch) or self.epochs.expelled:
             return
+        if not desk.acting and desk.voter:
+            self.epochs.judge()
         if batch.epoch < desk.epoch and self.epochs.record is not None:
             desk.send(node, Start(self.epochs.record))
         elif batch.epoch > desk.epoch:

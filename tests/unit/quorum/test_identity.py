@@ -95,3 +95,15 @@ def test_a_clock_that_jumps_costs_no_patience() -> None:
     group.nodes[1].skew = YEAR
     group.wait(50)
     assert isinstance(group.answers(1)[0], Committed)
+
+
+def test_a_master_that_starts_with_a_clock_a_year_ahead_asks_first_what_time_it_is() -> None:
+    group = Masters([1, 2, 3])
+    group.run()
+    commit(group, 1, 1)
+    group.crash(2)
+    group.nodes[2].skew = YEAR
+    group.start(2)
+    outcome = commit(group, 2, 2)
+    assert isinstance(outcome, Committed)
+    assert micros(outcome.tid) * 1000 < group.now + 60 * 10**9
