@@ -30,7 +30,7 @@ class _Lacking:
 
 
 class Blobs:
-    """What comes, goes, and is lacking. `arrived` and `gone` tell the quorum; the owner keeps `now` and `peers` right."""
+    """What comes, goes, and is lacking. `arrived` and `gone` tell the quorum; `now`, `peers` are the owner's to set."""
 
     def __init__(
         self,

@@ -97,6 +97,19 @@ class Run:
                 assert answer.tid not in tids
                 tids.add(answer.tid)
                 self.check_applied(history, answer.tid, writes, reads)
+        self.replace(self.random.choice(group.nodes))
+
+    def replace(self, lost: int) -> None:
+        """One loses its volume, and another one takes its place under a number of its own."""
+        group = self.group
+        group.crash(lost)
+        left = sorted(group.up)
+        group.nodes = [*left, 4]
+        group.devices[4] = group.fresh(4)
+        group.start(4)
+        group.reconfigure(left[0], *group.nodes)
+        assert isinstance(group.submit(4, {key("new"): b""}), Committed)
+        group.settle()
 
     @staticmethod
     def check_applied(history: Any, tid: int, writes: dict[bytes, bytes | None], reads: Any) -> None:
