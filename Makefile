@@ -18,7 +18,7 @@ test: lint
 	GAVEL_SIM_SECONDS=$${GAVEL_SIM_SECONDS:-120} $(BIN)/python -m pytest
 
 quick: env
-	$(BIN)/python -m pytest tests/tidy tests/unit tests/contracts tests/sim -x
+	$(BIN)/python -m pytest tests/tidy tests/unit tests/contracts tests/transcripts tests/sim -x
 
 lint: env
 	$(BIN)/ruff check .
