@@ -40,19 +40,21 @@ class Dialler:
         self.host, self.port = address_of(address)
         self.link: Link | None = None
         self.problem: GavelError | None = None
+        self._closed = False
         self._exchange, self._context, self._random = exchange, context, random
         self._task = asyncio.get_running_loop().create_task(self._keep())
 
     async def close(self) -> None:
         """Dial no more, and end the link."""
+        link, self._closed = self.link, True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self.link is not None:
-            self.link.end()
+        if link is not None:
+            link.end()
 
     async def _keep(self) -> None:
         failures = 0
-        while True:
+        while not self._closed:  # a cancellation may come as another error of the connection that was being made
             opened = False
             try:
                 opened = await self._live()
