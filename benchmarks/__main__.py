@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.measure import Row, table
 
-SUITES = ["quorum_core", "history", "check", "small_files", "bulk", "compression", "upkeep", "recovery"]
+SUITES = ["quorum_core", "replica", "history", "check", "small_files", "bulk", "compression", "upkeep", "recovery"]
 SUITES += ["worst_recovery", "real_work"]
 NEED_MOUNT = {"small_files", "bulk", "recovery", "real_work"}
 
