@@ -64,6 +64,9 @@ HAND_OVER_SECONDS: Final = 4  # how long data of open files stays in the kernel'
 REAP_OBJECTS: Final = 32  # orphans deleted in one turn of the event loop; a millisecond or so
 REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more are deleted among the requests
 
+SHARED_ORPHAN_SECONDS: Final = 86_400  # where others may have it open, what lost its last name is kept for so long
+SHARED_REAP_SECONDS: Final = 600  # between two looks at what that has become of
+
 # Upkeep.
 JOB_RECORDS: Final = 64  # records looked at in one step of a job; a fraction of a millisecond
 PRUNE_DESCENT: Final = 16  # records that a descent of prune counts for: the elements that it passes over take time, too

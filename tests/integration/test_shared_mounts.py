@@ -11,20 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.mount_daemon import needs_mount
+from tests.integration.mount_daemon import eventually, needs_mount
 from tests.integration.shared_mounts import Shared
 
 pytestmark = [needs_mount, pytest.mark.mounts]
 
 
 @pytest.fixture(scope="module")
-def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     base = tmp_path_factory.mktemp("shared")
     one, two = base / "one", base / "two"
     one.mkdir()
     two.mkdir()
-    with Shared([one, two]):
-        yield one, two
+    with Shared([one, two]) as shared:
+        yield shared
+
+
+@pytest.fixture
+def mounts(shared: Shared) -> tuple[Path, Path]:
+    one, two = shared.directories
+    return one, two
 
 
 def test_what_was_written_is_read_elsewhere_also_where_it_was_read_before(mounts: tuple[Path, Path]) -> None:
@@ -133,6 +139,17 @@ def test_a_file_stays_readable_for_who_has_it_open_when_another_unlinks_it(mount
         (one / "doomed").unlink()
         assert not (two / "doomed").exists()
         assert file.read() == b"still here" * 1000
+
+
+def test_what_has_no_name_goes_when_its_time_is_over(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    with Shared([one, two], keep_orphans=1.5) as shared:
+        (one / "brief").write_bytes(b"x" * 300_000)
+        (two / "brief").unlink()
+        assert len(shared.orphans()) == 1
+        eventually(lambda: shared.orphans() == [])
 
 
 def test_a_large_file_is_the_same_on_both(mounts: tuple[Path, Path]) -> None:

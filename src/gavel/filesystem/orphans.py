@@ -49,6 +49,18 @@ def listed(tx: Transaction) -> list[int]:
     return [records.orphan_object(key) for key, _ in tx.scan(*records.orphans(tx.pfs))]
 
 
+def stale(tx: Transaction, before: int, most: int) -> list[int]:
+    """Of the objects that wait to be reaped, some that have not changed since `before` (ns since 1970)."""
+    found: list[int] = []
+    for obj in listed(tx):
+        value = tx.get(records.inode(tx.pfs, obj))
+        if value is None or inodes.decode(value).ctime < before:
+            found.append(obj)
+            if len(found) == most:
+                break
+    return found
+
+
 def reap(tx: Transaction, obj: int) -> bool:
     """Delete an orphan, or a slice of it; True when nothing of it is left (call again, in a later transaction).
 

@@ -12,7 +12,10 @@ behind in the mount's own tables.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -20,7 +23,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from gavel.cache.attempts import Finished
 from gavel.cache.held_view import past_of
 from gavel.errors import GavelError
-from gavel.filesystem import snapshots, when
+from gavel.filesystem import orphans, snapshots, when
+from gavel.limits import REAP_OBJECTS, SHARED_ORPHAN_SECONDS, SHARED_REAP_SECONDS
 from gavel.media.room import Space
 from gavel.mount import abi
 from gavel.mount.failures import errno_of
@@ -55,6 +59,9 @@ class Client(Protocol):
 
     async def point(self) -> int:
         """A tid whose state has all that was acknowledged before this was asked."""
+
+    async def run(self, operation: Callable[[Transaction], T]) -> T:
+        """The result of an operation."""
 
     def space(self) -> Space:
         """Sizes of the filesystem, as of lately."""
@@ -103,12 +110,41 @@ class SharedMount(Mount):
 
     _sole = False
 
-    def __init__(self, client: Client, directory: str, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        directory: str,
+        options: Options | None = None,
+        *,
+        keep_orphans: float = SHARED_ORPHAN_SECONDS,
+        reap_every: float = SHARED_REAP_SECONDS,
+    ) -> None:
         self._running = Running(client)
+        self._keep_orphans, self._reap_every = keep_orphans, reap_every
         self._last = 0  # the newest tid when a moment was asked for last
         self._asking: set[asyncio.Task[None]] = set()
         given = options or Options()
         super().__init__(self._running, directory, given._replace(moment=self._moment))
+
+    async def start(self) -> None:
+        """See Mount."""
+        await super().start()
+        if not self.options.read_only and self.options.at is None:
+            self._keeper = asyncio.get_running_loop().create_task(self._reap())
+
+    async def _reap(self) -> None:
+        """Delete what lost its last name long ago: who else may have it open, nobody knows until there are leases.
+
+        Every mount does this at times of its own; that several do it at once harms nothing.
+        """
+        run = self._running.client.run
+        while True:
+            await asyncio.sleep(self._reap_every * (0.5 + random.random()))
+            before = time.time_ns() - int(self._keep_orphans * 1e9)
+            with contextlib.suppress(GavelError):
+                for obj in await run(lambda tx, before=before: orphans.stale(tx, before, REAP_OBJECTS)):  # type: ignore[misc]
+                    while not await run(lambda tx, obj=obj: orphans.reap(tx, obj)):  # type: ignore[misc]
+                        pass
 
     def _table(self, table: list[Handler], nodes: Nodes, names: Names) -> list[Handler]:
         table[abi.CREATE] = names.create  # the way by LOOKUP and MKNOD takes two requests, and others come between
