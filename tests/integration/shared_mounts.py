@@ -1,7 +1,8 @@
 """Mounts of a cluster's filesystem, each with a client of its own, in front of one master that answers exactly.
 
-As a program: `shared_mounts.py SECONDS DIR ...` mounts a fresh filesystem on every directory, keeps orphans for so long, says "up", and ends, unmounting
-all, when it is sent SIGTERM. Masters and clients talk over real sockets; only the quorum is not there.
+As a program: `shared_mounts.py SECONDS DIR ...` mounts a fresh filesystem on every directory, says "up", and ends,
+unmounting all, when it is sent SIGTERM. What has no name is kept for so many seconds. Masters and clients talk over
+real sockets; only the quorum is not there.
 """
 
 from __future__ import annotations
