@@ -19,7 +19,7 @@ from gavel.effects import Effect, PeerDown, PeerUp, Received, Reply
 from gavel.errors import GavelError
 from gavel.quorum.machine import Aborted, Collided, Committed
 from gavel.quorum.messages import UNDECIDED, Member, TxId
-from gavel.quorum.requests import Propose, ReadPoint, Reconfigure
+from gavel.quorum.requests import Arrived, Propose, ReadPoint, Reconfigure
 from gavel.quorum.rules import ALL, Rules
 from gavel.quorum.votes import MASTER, SLAVE
 from tests.transcripts.masters import Masters, body
@@ -56,6 +56,7 @@ class Walk:
         self.acknowledged = 0
         self.read_floor: dict[int, int] = {}
         self.ticket = 0
+        self.bodies: dict[TxId, Any] = {}
         self.count = {"committed": 0, "collided": 0, "aborted": 0, "read": 0, "error": 0, "epochs": 0, "proposed": 0}
 
     # What is seen.
@@ -122,8 +123,10 @@ class Walk:
             group.sync(pick.choice(up).number)
         elif chance < 0.86 and up:
             self.propose(self.asked(up))
-        elif chance < 0.89 and up:
+        elif chance < 0.88 and up:
             self.read(self.asked(up))
+        elif chance < 0.89 and up:
+            self.arrive_somewhere(up)
         elif chance < 0.91:
             self.life(up)
         elif chance < 0.92 and self.changes:
@@ -162,11 +165,23 @@ class Walk:
         lo = pick.choice(KEYS)
         seeded = random.Random(tx.seq)
         reads = [(lo, lo + b"~", core.stable)] if seeded.random() < 0.6 else []
-        if not hasattr(self, "bodies"):
-            self.bodies: dict[TxId, Any] = {}
-        what = self.bodies.setdefault(tx, body(seeded.choice(KEYS), reads=reads))
+        blobs = [b"%d" % tx.seq] if seeded.random() < 0.3 else []
+        what = self.bodies.setdefault(tx, body(seeded.choice(KEYS), reads=reads, blobs=blobs))
+        for blob in what.blobs:
+            self.arrive(number, blob)
         self.ticket += 1
         self.group.request(number, Propose(self.ticket, tx, what))
+
+    def arrive(self, number: int, blob: bytes) -> None:
+        """Data comes to a node, if it is not there."""
+        if blob not in self.group.machine(number).blobs:
+            self.group.machine(number).arrive(blob)
+            self.group.request(number, Arrived(blob))
+
+    def arrive_somewhere(self, up: list[Any]) -> None:
+        node = self.random.choice(up)
+        if node.machine.wanted:
+            self.arrive(node.number, self.random.choice(node.machine.wanted))
 
     def read(self, number: int) -> None:
         self.ticket += 1
@@ -241,6 +256,9 @@ class Walk:
         group.run()
         for _ in range(60):
             group.wait(1000)
+            for node in group.nodes.values():
+                for blob in list(node.machine.wanted if node.machine is not None else ()):
+                    self.arrive(node.number, blob)
             self.check()
             if self.at_rest():
                 return
