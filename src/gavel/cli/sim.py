@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +33,9 @@ def sim(
     seconds: Annotated[float | None, typer.Option(help="How long the faulty phase lasts, in virtual time.")] = None,
     focus: Annotated[str, typer.Option(help="See that these happen: members, forgetting or restarts.")] = "",
     without: Annotated[list[str] | None, typer.Option(help="Remove this rule of the quorum.")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Whole replicas on volumes, not the quorum over a toy.")
+    ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Print everything that happens.")] = False,
     shrink: Annotated[bool, typer.Option(help="Make a failing run small.")] = True,
 ) -> None:
@@ -52,7 +56,7 @@ def sim(
             plan = remade(first + ran, masters, faults, clients, transactions, seconds, focus, removed)
         except ValueError as problem:
             raise BadRequest(str(problem)) from None
-        if not _holds(plan, trace, shrink):
+        if not _holds(replace(plan, whole=whole), trace, shrink):
             raise typer.Exit(1)
         ran += 1
         if ran >= seeds if minutes is None else time.monotonic() - began >= minutes * 60:

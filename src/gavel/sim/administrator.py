@@ -15,6 +15,7 @@ from gavel.quorum.votes import MASTER
 from gavel.sim.cluster import Cluster
 from gavel.sim.master import Master
 from gavel.sim.world import SECOND
+from gavel.transaction.requests import Checkpoint
 
 FEWEST = 2  # members that are left; a group of one promises durability at a barrier only
 LOOKS_EVERY = 2 * SECOND
@@ -42,6 +43,9 @@ class Administrator:
         master = self._cluster.hosts[node].program
         if isinstance(master, Master):
             master.checkpoint()
+        elif master is not None:
+            self._tickets += 1
+            self._cluster.hosts[node].request(Checkpoint(self._tickets), "checkpoint")
 
     def wipe(self, node: int) -> None:
         """A disk is lost for good; only ever one, and only of those who can bear it."""

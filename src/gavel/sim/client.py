@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gavel.errors import Forgotten, GavelError
+from gavel.keys.records import config
 from gavel.keys.tid import make
 from gavel.quorum.machine import Aborted, Collided, Committed, TooOld
 from gavel.quorum.messages import Body, TxId
@@ -140,7 +141,8 @@ class Client:
         self._world.after(1 + self._random.randrange(1 + 2 * self._plan.think), self._next)
 
     def _key(self) -> bytes:
-        return b"k%02d" % self._random.randrange(self._plan.keys)
+        name = b"k%02d" % self._random.randrange(self._plan.keys)
+        return config(0, name) if self._plan.whole else name
 
     def _keys(self, most: int) -> list[bytes]:
         return sorted({self._key() for _ in range(self._random.randint(1, most))})
@@ -183,9 +185,10 @@ class Client:
         name = self._name()
         born = make(WALL_US + self._clock_off + self._world.now // 1000)
         txid = TxId(born, self._session, self._begun, self._master & 0xFF)
-        writes = {key: None if self._random.random() < 0.1 else name.encode() for key in keys}
+        deletes = 0.0 if self._plan.whole else 0.1  # of what is not there a history keeps no version
+        writes = {key: None if self._random.random() < deletes else name.encode() for key in keys}
         blobs = []
-        if self._random.random() < 0.1:
+        if self._random.random() < 0.1 and not self._plan.whole:
             self._blobs += 1
             blobs.append(self._session[:8] + self._blobs.to_bytes(8))
         body = Body([(seen.lo, seen.hi, seen.freeze) for seen in reads], keys, blobs, payload(writes))
@@ -194,7 +197,7 @@ class Client:
         first = self._tickets + 1
 
         def request(ticket: int) -> Any:
-            if ticket & 0xFFFFFFFF > first and self._random.random() < 0.1:
+            if ticket & 0xFFFFFFFF > first and self._random.random() < 0.1 and not self._plan.whole:
                 return Ask(ticket, txid)
             return Propose(ticket, txid, body)
 

@@ -5,7 +5,6 @@ not synced, restarts as a new incarnation, is stopped for a while (what arrives 
 
 Invariants:
 - a Synced is stepped only when a sync that began after its Sync was drained has ended, in this incarnation;
-- an Arm takes the place of the one before;
 - nothing of a former incarnation (timers, syncs, answers) reaches a later one;
 - a stopped process does nothing, but its disk and its clock go on.
 """
@@ -109,7 +108,7 @@ class Host:
         self._inbox_bytes = 0
         self._waiting: list[int] = []
         self._syncing = False
-        self._armed = -1  # when, in true time, a Ticked is due
+        self._armed: set[int] = set()  # when, in true time, a Ticked is due
         self._lane = b"%d" % node
 
     # -- the process -------------------------------------------------------------------------------------------
@@ -139,7 +138,7 @@ class Host:
         self._inbox_bytes = 0
         self._waiting.clear()
         self._syncing = False
-        self._armed = -1
+        self._armed.clear()
         self.disk.crash()
 
     def wipe(self) -> None:
@@ -239,13 +238,13 @@ class Host:
 
     def _arm(self, at: int) -> None:
         when = self.world.now + self.clock.true_delay(at - self.clock.now())
-        if when != self._armed:
-            self._armed = when
+        if when not in self._armed:
+            self._armed.add(when)
             self.world.at(when, self._tick, self.incarnation, when)
 
     def _tick(self, incarnation: int, armed: int) -> None:
-        if incarnation == self.incarnation and armed == self._armed and self.program is not None:
-            self._armed = -1
+        if incarnation == self.incarnation and self.program is not None:
+            self._armed.discard(armed)
             self._note(b"tick")
             self._step(Ticked())
 

@@ -91,6 +91,12 @@ class Oracle:
             raise Violation("prefix", f"n{node} executed {_show(tid)} after {_show(done[-1])}")
         done.append(tid)
 
+    def installed(self, node: int, hi: int) -> None:
+        """A master took in what others had executed, up to a tid; what that was is compared at the end."""
+        done = self._done.setdefault(node, [])
+        later = done[bisect_right(done, hi) :]
+        done[:] = [*self._tids[: bisect_right(self._tids, hi)], *later]
+
     def reached(self, node: int, tid: int) -> None:
         """A master says that it knows, and has executed, everything up to and including a tid."""
         before = self._reached.get(node, 0)

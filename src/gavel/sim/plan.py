@@ -46,6 +46,7 @@ class Plan:
     weather: Weather = Weather()  # noqa: RUF009  it is frozen
     faults: tuple[Fault, ...] = ()
     without: frozenset[str] = frozenset()
+    whole: bool = False  # replicas on volumes, not the quorum over a toy
 
     def smaller(self) -> list[Plan]:
         """Plans that are a step smaller, the greatest steps first."""

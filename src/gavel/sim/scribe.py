@@ -5,22 +5,36 @@ Invariant: a vote is told when, and only when, a crash can no longer take it bac
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 import msgspec
 
 from gavel.quorum.entries import Installed, Settled, Voted, decode
 from gavel.quorum.messages import Member, Record
 from gavel.quorum.votes import Electorate
 from gavel.sim.oracle import Oracle
-from gavel.sim.store import Log
+
+
+class Followed(Protocol):
+    """What is followed."""
+
+    entries: list[tuple[str, Any]]
+    synced: Callable[[int, int], None] | None
 
 
 class Scribe:
     """Follows the log of one master."""
 
-    def __init__(self, node: int, log: Log, oracle: Oracle, founding: list[Member]) -> None:
+    def __init__(self, node: int, log: Followed, oracle: Oracle, founding: list[Member]) -> None:
         self._node, self._log, self._oracle = node, log, oracle
-        self._epoch, self._voters = 0, Electorate(founding).voters
+        self._founding = founding
+        self.begin()
         log.synced = self.synced
+
+    def begin(self) -> None:
+        """The log is told from its beginning."""
+        self._epoch, self._voters = 0, Electorate(self._founding).voters
 
     def synced(self, first: int, last: int) -> None:
         """Entries [first, last) of the log have become durable."""

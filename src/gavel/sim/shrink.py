@@ -43,6 +43,8 @@ def options(plan: Plan) -> str:
         words.append(f"--transactions {plan.transactions}")
     if plan.duration != drawn.duration:
         words.append(f"--seconds {plan.duration / SECOND:g}")
+    if plan.whole:
+        words.append("--whole")
     words += [f"--without {rule}" for rule in sorted(plan.without)]
     return " ".join(words)
 

@@ -29,6 +29,7 @@ from gavel.sim.plan import Plan
 from gavel.sim.scribe import Scribe
 from gavel.sim.store import Log, Store
 from gavel.sim.trace import Trace
+from gavel.sim.whole import Messages, VolumeDisk, WholeMaster
 from gavel.sim.world import MILLISECOND, SECOND, World
 
 CALM = 60 * SECOND  # after the faults, until all must be well; twice the life of a transaction
@@ -59,18 +60,23 @@ class Simulation:
         self.account = Account()
         self.world = World(plan.seed, trace)
         self.oracle = Oracle(ABORT)
-        self.cluster = Cluster(self.world, plan.weather, Batches(), self._boot, self._answer)
+        self.cluster = Cluster(
+            self.world, plan.weather, Messages() if plan.whole else Batches(), self._boot, self._answer
+        )
         self.administrator = Administrator(self.cluster, plan.masters, self.oracle.forgotten)
         self.nemesis = Nemesis(self.cluster, self.administrator)
         self.rules: Rules = replace(ALL, **dict.fromkeys(sorted(plan.without), False))
         self.founding = [Member(node, MASTER) for node in range(1, plan.masters + 1)]
         self._random = self.world.stream("simulation")
+        self._scribes: dict[int, Scribe] = {}
         self._fetching: set[tuple[int, int, bytes]] = set()
         self._calm = False
         for node in range(1, plan.masters + plan.spares + 1):
-            log = Log(self.world.stream(f"log {node}"))
+            random = self.world.stream(f"log {node}")
+            log = VolumeDisk(node, random) if plan.whole else Log(random)
             host = self.cluster.add(node, log)
-            Scribe(node, log, self.oracle, self.founding if node <= plan.masters else [])
+            founding = self.founding if node <= plan.masters else []
+            self._scribes[node] = Scribe(node, log, self.oracle, founding)
             host.sync_ns = plan.sync_ns
             host.stepped = self._stepped
             host.clock.step(self._random.choice((0, 0, 0, 1, -1)) * self._random.randrange(200 * MILLISECOND))
@@ -83,9 +89,11 @@ class Simulation:
 
     def _boot(self, host: Host) -> Program:
         log, node = host.disk, host.node
+        founding = self.founding if node <= self.plan.masters else []
+        if isinstance(log, VolumeDisk):
+            return WholeMaster(node, log, founding, self.oracle, self._scribes[node], host.clock.now())
         assert isinstance(log, Log)
         store = Store(log, partial(self.oracle.executed, node), partial(self._fetch, host, host.incarnation))
-        founding = self.founding if node <= self.plan.masters else []
         master = Master(node, log, store, founding, self.rules, host.clock.now())
         self.oracle.restarted(node, store.applied_tid, master.quorum.stable)
         return master
@@ -102,7 +110,7 @@ class Simulation:
 
     def _stepped(self, host: Host) -> None:
         master = host.program
-        assert isinstance(master, Master)
+        assert isinstance(master, Master | WholeMaster)
         self.oracle.reached(host.node, master.quorum.stable)
 
     # -- clients and their way to the masters ------------------------------------------------------------------------
@@ -188,9 +196,13 @@ class Simulation:
             master.quorum.stable >= last and not master.quorum.registers.undecided for master in masters.values()
         )
 
-    def _members(self) -> dict[int, Master]:
+    def _members(self) -> dict[int, Master | WholeMaster]:
         """The masters that are members of the latest epoch that any of them knows."""
-        masters = {node: host.program for node, host in self.cluster.hosts.items() if isinstance(host.program, Master)}
+        masters = {
+            node: host.program
+            for node, host in self.cluster.hosts.items()
+            if isinstance(host.program, Master | WholeMaster)
+        }
         latest = max(masters.values(), key=lambda master: master.quorum.desk.epoch, default=None)
         if latest is None:
             return {}
@@ -199,9 +211,14 @@ class Simulation:
 
     def _close(self) -> Account:
         self.account.order = self.oracle.order()
+        keys = sorted({key for operation in self.account.operations for key in operation.writes})
         for node, master in self._members().items():
             open_ = [str(txid) for txid in master.quorum.registers.undecided]
-            self.account.finals.append(Final(node, master.quorum.stable, master.store.versions, open_))
+            if isinstance(master, Master):
+                versions = master.store.versions
+            else:
+                versions = master.versions(keys, [decided.tid for decided in self.account.order])
+            self.account.finals.append(Final(node, master.quorum.stable, versions, open_))
         return self.account
 
     def _counts(self) -> dict[str, int]:

@@ -35,6 +35,11 @@ def payload(writes: Writes) -> bytes:
     return _encode(writes)
 
 
+def written(data: bytes) -> Writes:
+    """The writes in a payload."""
+    return _WRITES.decode(data)
+
+
 class Log:
     """A disk: entries in order. Crashing keeps what was synced and a prefix of the rest."""
 
