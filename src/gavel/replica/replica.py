@@ -92,7 +92,7 @@ class Replica:
         self._syncs = Syncs(volume, self.log, self._effects)
         self._checkpoints = Checkpoints(volume, self.history, self.log, self._syncs, self._effects, self._snapshot)
         self._clients = Clients(
-            self.history, volume, self._effects, self._ask_quorum, self._blobs.stage, self._syncs.barrier, self._told,
+            self.history, volume, self._effects, self._ask_quorum, self._stage, self._syncs.barrier, self._told,
             lambda: self.quorum.clock_tid,
         )  # fmt: skip
         records = self._replay()
@@ -253,8 +253,11 @@ class Replica:
         """The quorum's answer goes to whoever is behind the request: the commit under way, a client, or the shell."""
         if isinstance(request, Propose) and request.body is LOCAL:
             self._result = result
-        elif not self._clients.answered(request, result, self.alone):
-            self._effects.append(Reply(request, result))
+        else:
+            if isinstance(result, VolumeFull):
+                self._checkpoints.make_room(self._now)
+            if not self._clients.answered(request, result, self.alone):
+                self._effects.append(Reply(request, result))
 
     def _received(self, peer: int, message: Any) -> None:
         if isinstance(message, Batch):
@@ -277,6 +280,13 @@ class Replica:
             self._effects.append(Reply(asked, Told({"node": self.node, "failure": str(failure)})))
         else:
             self._effects.append(Reply(asked, failed(failure)))
+
+    def _stage(self, blob: Stage) -> None:
+        try:
+            self._blobs.stage(blob)
+        except VolumeFull:
+            self._checkpoints.make_room(self._now)
+            raise
 
     def _told(self, status: Status) -> Told:
         return told(status, self.history, self._staging, self.volume.space())

@@ -70,6 +70,7 @@ class Staging:
         place = self._volume.append_data(blob.data, blob.sum if blob.codec == RAW else None)
         extent = extent._replace(place=place)
         self._volume.append(STAGED, _frame(name, extent))
+        self._volume.note_records(1)
         self._hold(name, extent, now)
         return name
 

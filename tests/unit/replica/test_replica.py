@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from gavel.effects import Requested
-from gavel.errors import BadRequest
+from gavel.errors import BadRequest, VolumeFull
 from gavel.limits import STAGED_LIFE_NS
 from gavel.replica import journal
 from gavel.transaction import portable
@@ -292,3 +293,16 @@ def test_what_the_log_said_before_a_checkpoint_is_known_after_it() -> None:
     writes, blobs = {data_key(5, 10_000): shows(1, CONTENT)}, [blob(1, CONTENT)[16:]]
     assert isinstance(group.submit(3, writes, blobs=blobs), Committed)
     group.settle()
+
+
+def test_file_data_that_finds_no_room_makes_a_checkpoint_due(group: Group) -> None:
+    """Else a volume that is full of what is dead by now would stay full."""
+    volume = group.up[1].volume
+    group.answer(1, stage(1, CONTENT))
+    generation = volume._header.generation
+    with patch.object(volume, "append_data", side_effect=VolumeFull(0, 1)):
+        answer = group.answer(1, stage(2, CONTENT + b"!"))
+    assert isinstance(answer, Failed) and answer.name == "VolumeFull"
+    group.run(100)
+    assert volume._header.generation == generation + 1
+    assert group.answer(1, stage(2, CONTENT + b"!")) == Done()
