@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
-from gavel.client import files, looking_back, paths
-from gavel.client.driving import OnProgress, drive
+from gavel.client import files, paths
 from gavel.client.looking_back import When
+from gavel.client.over_time import OverTime
 from gavel.client.remote_past import RemotePast
-from gavel.client.results import Progress, StatVfs
+from gavel.client.results import StatVfs
 from gavel.client.runner import InTransaction, Operation, P, Runner, read_only
 from gavel.client.states import path_of_key
 from gavel.client.tree import AsOf, Tree
 from gavel.errors import BadWhen, Collision
 from gavel.filesystem import snapshots, when
 from gavel.filesystem.caller import Caller
-from gavel.filesystem.diff import Difference
-from gavel.filesystem.file_history import FileVersion
-from gavel.filesystem.log import Logged
-from gavel.filesystem.snapshots import Snapshot
 from gavel.keys import tid as tids
 from gavel.limits import NAME_MAX, TRANSACTION_RETRIES
 from gavel.runtime.moments import local_zone
@@ -201,7 +197,7 @@ class Transaction(Tree):
             self.rollback()
 
 
-class Cluster(Tree):
+class Cluster(OverTime, Tree):
     """A connection to a cluster. `gavel.connect` makes one; close it, or use it in a `with` block."""
 
     def __init__(self, engine: RemoteEngine, caller: Caller, on_close: Callable[[], None]) -> None:
@@ -209,6 +205,10 @@ class Cluster(Tree):
         super().__init__(self._present, caller)
         self._on_close = on_close
         self._closing = threading.Lock()
+
+    @property
+    def _timeline(self) -> Present:
+        return self._present
 
     # -- time
 
@@ -232,64 +232,6 @@ class Cluster(Tree):
         """
         tid = self._present.tid_of(moment)
         return AsOf(Past(self._present, tid), tid)
-
-    def snapshot_create(self, name: str, moment: When | None = None, note: str = "") -> Snapshot:
-        """Name a state; raises BadRequest for a name that is taken or cannot be one, BadWhen."""
-        return looking_back.snapshot_create(self._present, name, moment, note)
-
-    def snapshot_list(self) -> list[Snapshot]:
-        """All snapshots, oldest state first."""
-        return looking_back.snapshot_list(self._present)
-
-    def snapshot_delete(self, name: str) -> Snapshot:
-        """Forget a name; raises BadRequest where there is none such."""
-        return looking_back.snapshot_delete(self._present, name)
-
-    def history(self, path: paths.AnyPath) -> list[FileVersion]:
-        """Every version of what a path names or ever named, oldest first; also of a deleted file."""
-        try:
-            return looking_back.history(self._present, paths.encode(path))
-        except OSError as problem:
-            raise paths.named(problem, path) from None
-
-    def log(
-        self,
-        path: paths.AnyPath = "/",
-        *,
-        since: When | None = None,
-        until: When | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Logged]:
-        """The transactions that touched a tree in (since, until], newest first, with what they did to which paths."""
-        return (step for step in self.log_job(path, since, until, limit) if not isinstance(step, Progress))
-
-    def log_job(
-        self, path: paths.AnyPath, since: When | None, until: When | None, limit: int | None
-    ) -> Generator[Progress | Logged, None, bool]:
-        """log() as a long operation, to be driven in slices; whether there is more than `limit`."""
-        return looking_back.named_errors(looking_back.log(self._present, paths.encode(path), since, until, limit), path)
-
-    def diff(self, path: paths.AnyPath, old: When, new: When | None = None) -> Iterator[Difference]:
-        """What is different in a tree between two times; without `new`, between then and now."""
-        return (step for step in self.diff_job(path, old, new) if not isinstance(step, Progress))
-
-    def diff_job(
-        self, path: paths.AnyPath, old: When, new: When | None
-    ) -> Generator[Progress | Difference, None, tuple[int, int]]:
-        """diff() as a long operation, to be driven in slices; the tids that were compared."""
-        return looking_back.named_errors(looking_back.diff(self._present, paths.encode(path), old, new), path)
-
-    def undo(
-        self, path: paths.AnyPath, to: When | None = None, *, dry_run: bool = False, progress: OnProgress | None = None
-    ) -> looking_back.Undone:
-        """Bring a path back to what it was; without `to`, to before its last change. See Fs.undo."""
-        return drive(self.undo_job(path, to, dry_run), progress)
-
-    def undo_job(
-        self, path: paths.AnyPath, to: When | None, dry_run: bool
-    ) -> Generator[Progress, None, looking_back.Undone]:
-        """undo() as a long operation, to be driven in slices."""
-        return looking_back.named_errors(looking_back.undo(self._present, paths.encode(path), to, dry_run), path)
 
     # -- transactions
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TypeVar
 
-from gavel.client import files, jobs, looking_back, paths
+from gavel.client import files, jobs, paths
 from gavel.client.driving import OnProgress, drive
 from gavel.client.looking_back import When
+from gavel.client.over_time import OverTime
 from gavel.client.paths import AnyPath
 from gavel.client.results import Info, Progress, StatVfs
 from gavel.client.runner import InTransaction, Runner
@@ -26,10 +27,6 @@ from gavel.client.watch import Watch
 from gavel.errors import Collision
 from gavel.filesystem.caller import Caller
 from gavel.filesystem.check import Problem
-from gavel.filesystem.diff import Difference
-from gavel.filesystem.file_history import FileVersion
-from gavel.filesystem.log import Logged
-from gavel.filesystem.snapshots import Snapshot
 from gavel.limits import NAME_MAX, TRANSACTION_RETRIES
 from gavel.runtime.engine import Engine, Optimistic
 
@@ -95,7 +92,7 @@ class Transaction(Tree):
             self.rollback()
 
 
-class Fs(Upkept, Tree):
+class Fs(Upkept, OverTime, Tree):
     """An open volume. `gavel.open` makes one; close it, or use it in a `with` block."""
 
     def __init__(
@@ -105,6 +102,10 @@ class Fs(Upkept, Tree):
         super().__init__(self._present, caller)
         self._on_close = on_close
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+
+    @property
+    def _timeline(self) -> Present:
+        return self._present
 
     @property
     def _engine(self) -> Engine:
@@ -197,63 +198,7 @@ class Fs(Upkept, Tree):
             return collision
         return Collision(collision.key, collision.tid, collision.freeze, (path,))
 
-    # -- the past
-
-    def history(self, path: AnyPath) -> list[FileVersion]:
-        """Every version of what a path names or ever named, oldest first; also of a deleted file."""
-        try:
-            return looking_back.history(self._present, paths.encode(path))
-        except OSError as problem:
-            raise paths.named(problem, path) from None
-
-    def log(
-        self, path: AnyPath = "/", *, since: When | None = None, until: When | None = None, limit: int | None = None
-    ) -> Iterator[Logged]:
-        """The transactions that touched a tree in (since, until], newest first, with what they did to which paths."""
-        return (step for step in self.log_job(path, since, until, limit) if not isinstance(step, Progress))
-
-    def log_job(
-        self, path: AnyPath, since: When | None, until: When | None, limit: int | None
-    ) -> Generator[Progress | Logged, None, bool]:
-        """log() as a long operation, to be driven in slices; whether there is more than `limit`."""
-        return looking_back.named_errors(looking_back.log(self._present, paths.encode(path), since, until, limit), path)
-
-    def diff(self, path: AnyPath, old: When, new: When | None = None) -> Iterator[Difference]:
-        """What is different in a tree between two times; without `new`, between then and now."""
-        return (step for step in self.diff_job(path, old, new) if not isinstance(step, Progress))
-
-    def diff_job(
-        self, path: AnyPath, old: When, new: When | None
-    ) -> Generator[Progress | Difference, None, tuple[int, int]]:
-        """diff() as a long operation, to be driven in slices; the two tids."""
-        return looking_back.named_errors(looking_back.diff(self._present, paths.encode(path), old, new), path)
-
-    def undo(
-        self, path: AnyPath, to: When | None = None, *, dry_run: bool = False, progress: OnProgress | None = None
-    ) -> looking_back.Undone:
-        """Bring a file or tree back to what it was: at `to`, else before its last change; also a deleted one.
-
-        It is itself a change like any other and can be undone. `dry_run` only says what would be done.
-        """
-        return drive(self.undo_job(path, to, dry_run), progress)
-
-    def undo_job(self, path: AnyPath, to: When | None, dry_run: bool) -> Generator[Progress, None, looking_back.Undone]:
-        """undo() as a long operation, to be driven in slices."""
-        return looking_back.named_errors(looking_back.undo(self._present, paths.encode(path), to, dry_run), path)
-
     # -- upkeep
-
-    def snapshot_create(self, name: str, when: When | None = None, note: str = "") -> Snapshot:
-        """Name a state: that of `when`, else the present one; raises BadRequest for a name that is taken."""
-        return looking_back.snapshot_create(self._present, name, when, note)
-
-    def snapshot_list(self) -> list[Snapshot]:
-        """All snapshots, oldest state first."""
-        return looking_back.snapshot_list(self._present)
-
-    def snapshot_delete(self, name: str) -> Snapshot:
-        """Forget a name and return what it named, which stays as readable as before. Raises BadRequest."""
-        return looking_back.snapshot_delete(self._present, name)
 
     def check(self, deep: bool = False, *, progress: OnProgress | None = None) -> list[Problem]:
         """What is wrong with the volume; nothing, if all is well. `deep` reads every node and extent."""
