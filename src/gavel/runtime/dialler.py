@@ -10,7 +10,7 @@ import logging
 import ssl
 from collections.abc import Callable
 
-from gavel.errors import BadRequest, DoubleIdentity, GavelError, NoCommonVersion, Untrusted, WrongCluster
+from gavel.errors import BadRequest, GavelError, NoCommonVersion, Untrusted, WrongCluster
 from gavel.limits import BACKOFF_MAX_MS, DIAL_BACKOFF_MS, DIAL_SECONDS, HANDSHAKE_SECONDS, REFUSED_SECONDS
 from gavel.runtime import tls
 from gavel.runtime.exchange import Exchange
@@ -18,7 +18,7 @@ from gavel.runtime.link import Link
 
 log = logging.getLogger("gavel.link")
 
-_REFUSALS = (Untrusted, WrongCluster, NoCommonVersion, DoubleIdentity)
+_REFUSALS = (Untrusted, WrongCluster, NoCommonVersion)
 
 
 def address_of(text: str) -> tuple[str, int]:

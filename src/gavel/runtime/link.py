@@ -45,12 +45,13 @@ class Link(asyncio.BufferedProtocol):
         self.doubted = False
         self.since = time.monotonic_ns()
         self.ended: asyncio.Future[GavelError | None] = asyncio.get_running_loop().create_future()
-        self.dropped = 0  # blobs given up since the peer does not keep pace
+        self.dropped = 0  # blobs and bulk given up since the peer does not keep pace
         self._exchange = exchange
         self._transport: asyncio.Transport | None = None
         self._blobs: deque[tuple[bytes, Buffer]] = deque()
         self._blob_bytes = 0
         self._bulk: deque[tuple[int, tuple[Buffer, ...]]] = deque()
+        self._bulk_bytes = 0
         self._paused = False
         self._events: list[Event | Doubted | Sure] = []
 
@@ -72,11 +73,19 @@ class Link(asyncio.BufferedProtocol):
         return self.connection.opened
 
     def carry(self, channel: int, *parts: Buffer, bulk: bool = False) -> None:
-        """Send bytes of the protocol between members; `bulk` waits for everything else. Lost if the link is over."""
+        """Send bytes of the protocol between members. Lost if the link is over.
+
+        `bulk` waits for everything else; the oldest of it is dropped when there is too much.
+        """
         if not self.connection.opened:
             return
         if bulk:
             self._bulk.append((channel, parts))
+            self._bulk_bytes += sum(map(len, parts))
+            while self._bulk_bytes > LINK_QUEUE_MAX:
+                _, lost = self._bulk.popleft()
+                self._bulk_bytes -= sum(map(len, lost))
+                self.dropped += 1
         else:
             self.connection.carry(channel, *parts)
         self._exchange.dirty(self)
@@ -136,7 +145,7 @@ class Link(asyncio.BufferedProtocol):
     def waiting_bytes(self) -> int:
         """What waits to be sent."""
         held = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return self._blob_bytes + sum(len(part) for _, parts in self._bulk for part in parts) + held
+        return self._blob_bytes + self._bulk_bytes + held
 
     # What the exchange uses.
 
@@ -182,15 +191,17 @@ class Link(asyncio.BufferedProtocol):
         if transport is None or not connection.opened:
             self._blobs.clear()
             self._bulk.clear()
-            self._blob_bytes = 0
+            self._blob_bytes = self._bulk_bytes = 0
             return False
         room = 0 if self._paused else LINK_BUFFER - transport.get_write_buffer_size()
         while self._blobs and room > 0 and len(self._blobs[0][1]) <= connection.blob_room:
             room -= self._send_blob()
         while self._bulk and room > 0:
             channel, parts = self._bulk.popleft()
+            size = sum(map(len, parts))
+            self._bulk_bytes -= size
             connection.carry(channel, *parts)
-            room -= sum(map(len, parts))
+            room -= size
         return bool(self._bulk or (self._blobs and len(self._blobs[0][1]) <= connection.blob_room))
 
     def _send_blob(self) -> int:

@@ -126,6 +126,27 @@ def test_bulk_waits_for_a_peer_that_reads_slowly_while_votes_go_on(tmp_path: Pat
     run(test)
 
 
+def test_bulk_for_a_peer_that_does_not_keep_pace_is_bounded_and_the_newest_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gavel.runtime.link.LINK_QUEUE_MAX", 1000)
+
+    async def test(stack: AsyncExitStack) -> None:
+        pair = await joined(stack, tmp_path)
+        link = await pair.dialling.link()
+        for number in range(50):
+            link.carry(number, bytes(90), b"0123456789", bulk=True)
+            link.blob(SESSION + bytes(8), bytes(100))
+        assert link.dropped == 80
+        assert link.waiting_bytes == 2000
+        arrivals = await pair.listener.until(Carried, 10)
+        assert [one.event.channel for one in arrivals] == list(range(40, 50))
+        await pair.listener.until(Staged, 10)
+        assert link.waiting_bytes == 0
+
+    run(test)
+
+
 def test_a_lost_link_is_told_after_what_came_before_and_dialled_again(tmp_path: Path) -> None:
     async def test(stack: AsyncExitStack) -> None:
         pair = await joined(stack, tmp_path)
