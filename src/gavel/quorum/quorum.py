@@ -35,7 +35,6 @@ from gavel.effects import (
     Received,
     Reply,
     Requested,
-    Send,
     Synced,
     SyncFailed,
     Ticked,
@@ -45,6 +44,7 @@ from gavel.limits import BATCH_AIM, HEARTBEAT_MS, TICK_MS, VOUCH_MS
 from gavel.quorum import entries
 from gavel.quorum.asking import Asking
 from gavel.quorum.attempt import Coordinator
+from gavel.quorum.batches import Batches
 from gavel.quorum.catchup import CatchUps
 from gavel.quorum.desk import Desk, Peer
 from gavel.quorum.epochs import Epochs
@@ -75,14 +75,12 @@ from gavel.quorum.messages import (
     Seal,
     Sealed,
     Start,
-    Vouch,
     VouchAsk,
 )
 from gavel.quorum.reading import Reads
 from gavel.quorum.register import Registers
 from gavel.quorum.requests import Arrived, Ask, GetStatus, Gone, PeerStatus, Propose, ReadPoint, Reconfigure, Status
 from gavel.quorum.rules import ALL, Rules
-from gavel.quorum.sizes import weigh
 from gavel.quorum.votes import Electorate
 from gavel.quorum.watermark import Watermark
 
@@ -124,6 +122,7 @@ class Quorum:
         self.registers = Registers(desk)
         self.coordinator = Coordinator(desk, self.registers)
         self.watermark = Watermark(desk, self.registers)
+        self.batches = Batches(desk, self.watermark)
         self.forgetting = Forgetting(desk, self.registers, self.watermark)
         self.reads = Reads(desk, self.registers)
         self.catch_ups = CatchUps(desk, self.registers, self.watermark)
@@ -434,34 +433,10 @@ class Quorum:
         if not self._failed:
             desk.flush()
             if desk.outbox and not desk.mute:
-                self._compose()
+                self.batches.compose(self._last_now // 1000)
             self._arm()
         effects, desk.effects = desk.effects, []
         return effects
-
-    def _compose(self) -> None:
-        """One batch for each peer, or several when bodies or vouches are large."""
-        desk = self.desk
-        outbox, desk.outbox = desk.outbox, {}
-        heavy, desk.weight = desk.weight > BATCH_AIM, 0
-        for node, messages in outbox.items():
-            peer = desk.peer(node)
-            if not peer.up:
-                continue
-            peer.spoken_at = desk.time
-            vouches = self.watermark.vouches(peer)
-            if not heavy and len(vouches) < 2:
-                self._send(node, vouches[0] if vouches else None, messages)
-                continue
-            for part in weigh(messages, BATCH_AIM):
-                self._send(node, None, part)
-            for vouch in vouches:
-                self._send(node, vouch, [])
-
-    def _send(self, node: int, vouch: Vouch | None, messages: list[Message]) -> None:
-        desk = self.desk
-        batch = Batch(desk.incarnation, desk.durable_position, self._last_now // 1000, desk.epoch, vouch, messages)
-        desk.effects.append(Send(node, batch))
 
     def _arm(self) -> None:
         """Ask for the next tick: soon while something is under way, else for the heartbeat; never in an idle group of
