@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("check", ["trees", "records"]),
         ("compression", ["in process", "log in MB", "mounted"]),
         ("worst_recovery", ["here and there", "small commits", "removed all over"]),
+        ("cluster", ["one transaction", "disjoint", "one counter", "fsync at the end", "longest gap", "idle"]),
         ("upkeep", ["commit, memory: p99", "commit with fsync, file: p99"]),
     ],
 )

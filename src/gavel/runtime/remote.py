@@ -225,9 +225,9 @@ class RemoteEngine:
         self._closed = True
         for dialler in self._diallers:
             await dialler.close()
-        self._exchange.close()
         for work in list(self._live):
             self._end(work, Finished(None, QuorumLost(0)))
+        await self._exchange.finish()  # a loop that ends now must not leave sockets to the garbage collector
 
     def _go_on(self, work: _Work) -> None:
         """Run it; ask what it lacks, or tell its end."""
