@@ -13,7 +13,9 @@ SOURCE = ROOT / "src" / "gavel"
 MODULES = sorted(SOURCE.rglob("*.py"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-PURE_ROOMS = {"keys", "media", "btree", "history", "transaction", "filesystem", "replica", "cache", "upkeep", "quorum", "wire"}
+PURE_ROOMS = {
+    "keys", "media", "btree", "history", "transaction", "filesystem", "replica", "cache", "upkeep", "quorum", "wire",
+}  # fmt: skip
 PURE_FILES = {"effects.py", "limits.py", "errors.py"}
 WORLDLY = {
     "asyncio", "datetime.now", "logging", "multiprocessing", "random", "secrets", "select", "selectors", "signal",
