@@ -39,6 +39,7 @@ class Checkpoints:
         self._snapshot = snapshot
         self._running: Generator[Step] | None = None
         self._clean = False
+        self._held = False  # until a sync: whoever else has the time told must not move it on
         self._for: list[Checkpoint] = []  # those it answers
         self._next: list[Checkpoint] = []  # those who came while it ran
 
@@ -72,8 +73,8 @@ class Checkpoints:
         self._effects.append(Arm(now))
 
     def resume(self, now: int) -> None:
-        """Go on with the one under way, if there is one."""
-        if self._running is None:
+        """Go on with the one under way, if there is one and it waits for no sync."""
+        if self._running is None or self._held:
             return
         try:
             step = next(self._running, None)
@@ -89,7 +90,15 @@ class Checkpoints:
         if step is None:
             self._end(None, now)
         elif step is Step.SYNC:
-            self._syncs.barrier(lambda error: self._end(error, now) if error else self._effects.append(Arm(now)))
+            self._held = True
+            self._syncs.barrier(lambda error: self._synced(error, now))
+        else:
+            self._effects.append(Arm(now))
+
+    def _synced(self, error: GavelError | None, now: int) -> None:
+        self._held = False
+        if error is not None:
+            self._end(error, now)
         else:
             self._effects.append(Arm(now))
 
