@@ -56,9 +56,7 @@ SLICE_NODES: Final = 4  # nodes a checkpoint writes between two such looks; a si
 COPY_RECORDS_MAX: Final = 4096  # data records one copy_file_range shares; half a gigabyte, then the caller goes on
 
 # The mount.
-FUSE_REQUEST_MAX: Final = (
-    1 * MIB
-)  # one read or write of the kernel; its own limit unless fs.fuse.max_pages_limit is raised
+FUSE_REQUEST_MAX: Final = 1 * MIB  # one read or write; the kernel's own limit unless fs.fuse.max_pages_limit is raised
 READ_AHEAD: Final = 4 * MIB  # what the kernel may ask for ahead of a sequential reader; keeps the loop busy meanwhile
 HAND_OVER_SECONDS: Final = 4  # how long data of open files stays in the kernel's cache alone; below FLUSH_SECONDS
 REAP_OBJECTS: Final = 32  # orphans deleted in one turn of the event loop; a millisecond or so
@@ -115,9 +113,7 @@ OBJECT_ID_MAX: Final = 2**63 - 1  # the top bit marks the mount's node ids of as
 
 # A cluster's requests.
 RECORD_MAX: Final = 128 * KIB  # bytes of a record's value that a client may write; an xattr's and what else there is
-BODY_INLINE_MAX: Final = (
-    16 * KIB
-)  # bytes of a transaction in a vote; longer ones are staged, so that no vote takes long
+BODY_INLINE_MAX: Final = 16 * KIB  # of a transaction in a vote; longer ones are staged, so that no vote takes long
 STAGED_LIFE_NS: Final = 300 * 10**9  # what is staged and in no transaction's way is dropped; ten lives of a register
 WANT_NS: Final = 20 * 10**6  # file data that a vote names and that has not come by then is asked for; doubles 6 times
 ANSWER_BYTES: Final = 512 * KIB  # records or file data in one answer; holds the loop for a few milliseconds
@@ -128,12 +124,8 @@ CATCH_UP_WINDOW: Final = 50_000  # changes put in order at a time, some 20 MB; m
 TRANSACTION_RETRIES: Final = 16  # default of fs.run(); each retry means that somebody else succeeded
 
 # The quorum.
-MEMBERS_MAX: Final = (
-    16  # nodes in an epoch, slaves included; what a person can look after, and the cost of a vouch to each
-)
-BODY_MAX: Final = (
-    768 * KIB
-)  # a transaction's body; data goes ahead as blobs. A promise is one log frame with the body in it
+MEMBERS_MAX: Final = 16  # nodes in an epoch, slaves too; what a person can look after, and a vouch to each costs
+BODY_MAX: Final = 768 * KIB  # of a transaction; data goes ahead as blobs. A promise is one log frame with it
 BATCH_MAX: Final = 4 * MIB  # one peer's batch; larger ones are split
 BATCH_AIM: Final = 1 * MIB  # bytes of bodies after which another batch is begun
 PAGE_AIM: Final = 128 * KIB  # of entries in one record of the ledger; a single one may be larger, by its body
@@ -150,14 +142,10 @@ HEARTBEAT_MS: Final = 1000  # a batch to every member at least as often; also bo
 VOUCH_MS: Final = 20  # a vouch at least as often while something is undecided
 TICK_MS: Final = 10  # how often takeovers are looked for while something is undecided
 TAKEOVER_MIN_MS: Final = 10  # a link's loss is noticed before its last messages have been looked at
-TAKEOVER_MAX_MS: Final = (
-    120  # a silent coordinator with its link up; three of these are less than the gap that a user may notice
-)
+TAKEOVER_MAX_MS: Final = 120  # a silent coordinator with its link up; thrice this is less than a gap that users notice
 TAKEOVER_WORST_MS: Final = 2000  # delays double up to here while attempts fail
 RESEAL_MS: Final = 300  # a seal without a start record for so long is finished by another
-PATIENCE_MS: Final = (
-    10_000  # without a majority a request fails after this; longer than any takeover, shorter than a user's patience
-)
+PATIENCE_MS: Final = 10_000  # without a majority a request fails after this; beyond any takeover, below a user's patience
 
 assert BODY_MAX + PAGE_AIM < FRAME_MAX
 assert BATCH_AIM + BODY_MAX < BATCH_MAX
