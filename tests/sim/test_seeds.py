@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def test_past_failures(failure: dict[str, Any]) -> None:
         focus=given.get("--focus", ""),
         without=frozenset([given["--without"]] if "--without" in given else []),
     )
+    plan = replace(plan, whole=failure.get("whole", False))
     assert run(plan).property == failure.get("property", "")
 
 
