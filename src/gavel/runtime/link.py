@@ -144,7 +144,8 @@ class Link(asyncio.BufferedProtocol):
     @property
     def waiting_bytes(self) -> int:
         """What waits to be sent."""
-        held = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        transport = self._transport
+        held = 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
         return self._blob_bytes + self._bulk_bytes + held
 
     # What the exchange uses.
@@ -156,7 +157,9 @@ class Link(asyncio.BufferedProtocol):
         if more and not self._paused:
             self._exchange.dirty(self)  # in the next turn: what was handed over may be gone by then
         transport = self._transport
-        if transport is not None and transport.get_write_buffer_size() > LINK_BUFFER_MAX:
+        if transport is None or transport.is_closing():
+            return  # asyncio's has no buffer any more then
+        if transport.get_write_buffer_size() > LINK_BUFFER_MAX:
             self._over(Unreachable(self.where, f"it takes nothing it is sent, {LINK_BUFFER_MAX} bytes wait for it"))
             transport.abort()
 
@@ -188,7 +191,7 @@ class Link(asyncio.BufferedProtocol):
     def _push(self) -> bool:
         """Hand bulk over as far as the peer and the transport take it; whether only the transport is in the way."""
         connection, transport = self.connection, self._transport
-        if transport is None or not connection.opened:
+        if transport is None or transport.is_closing() or not connection.opened:
             self._blobs.clear()
             self._bulk.clear()
             self._blob_bytes = self._bulk_bytes = 0

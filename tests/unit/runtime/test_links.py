@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -25,12 +26,12 @@ from tests.unit.runtime.cluster import CLUSTER, Node, material
 SESSION = b"s" * 16
 
 
-def run(test: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
+def run(test: Callable[[AsyncExitStack], Awaitable[None]], loops: Callable[[], Any] = uvloop.new_event_loop) -> None:
     async def whole() -> None:
         async with asyncio.timeout(60), AsyncExitStack() as stack:
             await test(stack)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loops) as runner:
         runner.run(whole())
 
 
@@ -161,6 +162,28 @@ def test_a_lost_link_is_told_after_what_came_before_and_dialled_again(tmp_path: 
         assert kinds == [Opened, Carried, Ended, Opened]
 
     run(test)
+
+
+@pytest.mark.parametrize("loops", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_the_last_words_are_heard_and_nothing_is_left_of_any_link(tmp_path: Path, loops: Callable[[], Any]) -> None:
+    """Also on asyncio's own loop, whose transports are of no use any more once they are closed."""
+
+    async def test(stack: AsyncExitStack) -> None:
+        pair = await joined(stack, tmp_path)
+        link = await pair.dialling.link()
+        other = await pair.listener.link()
+        link.carry(0, b"last words")
+        await pair.dialling.exchange.finish()
+        link.abort()
+        link.flush()
+        assert link.waiting_bytes == 0
+        await pair.listener.until(Carried)
+        await pair.listener.exchange.finish(0)
+        other.flush()
+        assert not pair.dialling.exchange.links
+        await other.ended
+
+    run(test, loops)
 
 
 class Cut:
