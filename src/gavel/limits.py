@@ -145,7 +145,7 @@ TAKEOVER_MIN_MS: Final = 10  # a link's loss is noticed before its last messages
 TAKEOVER_MAX_MS: Final = 120  # a silent coordinator with its link up; thrice this is less than a gap that users notice
 TAKEOVER_WORST_MS: Final = 2000  # delays double up to here while attempts fail
 RESEAL_MS: Final = 300  # a seal without a start record for so long is finished by another
-PATIENCE_MS: Final = 10_000  # without a majority a request fails after this; beyond any takeover, below a user's patience
+PATIENCE_MS: Final = 10_000  # without a majority a request fails after this; beyond any takeover
 
 assert BODY_MAX + PAGE_AIM < FRAME_MAX
 assert BATCH_AIM + BODY_MAX < BATCH_MAX
