@@ -37,6 +37,7 @@ class CatchUps:
         self._peer = -1
         self._asked_at = 0
         self._progress = (0, 0)
+        self._tries = 0
         self._goal = 0  # a tid to be reached by catching up, because others have settled it without this one
         self.left: entries.Filling | None = None  # how far an unfinished one is
         self._holding = False
@@ -47,8 +48,8 @@ class CatchUps:
     def asked(self, node: int, asked: CatchUp) -> None:
         """Give a piece, or hold the question until there is something to give."""
         desk = self._desk
-        if self._watermark.frozen or desk.witness:
-            return
+        if self._watermark.frozen or desk.witness or (asked.known_above < NOTHING and not self.informed):
+            return  # who streams without decisions cannot pass them on
         hi = asked.hi
         if hi == 0:
             if desk.stable < asked.least:
@@ -169,6 +170,9 @@ class CatchUps:
         desk = self._desk
         others = sorted(p.node for p in desk.peers.values() if p.up and p.node not in desk.electorate.witnesses)
         others = [node for node in others if node > self._peer] + [node for node in others if node <= self._peer]
+        self._tries += 1
+        if desk.voter and self._tries % 3:  # slaves seldom know the decisions; but one that was a master may
+            others.sort(key=desk.electorate.slaves.__contains__)
         return next((node for node in others if desk.peers[node].stable >= wanted), others[0] if others else -1)
 
     def _ask(self, peer: int, asked: CatchUp) -> None:

@@ -22,13 +22,14 @@ SLAVE: Final = 2
 class Electorate:
     """The members of one epoch. Never changes; a new epoch has a new one."""
 
-    __slots__ = ("everybody", "majority", "masters", "members", "voters", "witnesses")
+    __slots__ = ("everybody", "majority", "masters", "members", "slaves", "voters", "witnesses")
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self.members = sorted(Member(*member) for member in members)
         self.everybody = [member.node for member in self.members]
         self.masters = [node for node, role in self.members if role == MASTER]
         self.witnesses = [node for node, role in self.members if role == WITNESS]
+        self.slaves = [node for node, role in self.members if role == SLAVE]
         self.voters = [node for node, role in self.members if role != SLAVE]
         self.majority = len(self.voters) // 2 + 1
 

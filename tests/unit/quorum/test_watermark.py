@@ -8,7 +8,7 @@ from gavel.quorum import catchup, watermark
 from gavel.quorum import messages as m
 from gavel.quorum.messages import Member
 from gavel.quorum.requests import Propose, ReadPoint, Reconfigure
-from gavel.quorum.votes import MASTER
+from gavel.quorum.votes import MASTER, SLAVE
 from tests.transcripts.masters import Masters, body
 
 
@@ -108,3 +108,29 @@ def test_decisions_of_the_living_come_in_pieces(group: Masters, monkeypatch: Any
     assert group.core(4).status().voting
     table = group.core(4).registers.table
     assert [table[tx].decided for tx in txs] == [group.answers(ticket)[0].tid for ticket in range(7)]
+
+
+def test_a_slave_passes_on_what_happened_but_no_decisions_it_was_not_told() -> None:
+    """A voter that caught up from a slave decided a transaction of the former epoch a second time (a walk found it)."""
+    group = Masters([Member(1, MASTER), Member(2, MASTER), Member(3, MASTER), Member(5, SLAVE)])
+    group.run()
+    propose(group, 1, 1)
+    group.run()
+    group.wait(2000)
+    told: list[tuple[int, m.Piece]] = []
+
+    def saw(number: int, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            told.extend((number, message) for message in effect.message.messages if isinstance(message, m.Piece))
+
+    group.seen = saw
+    for known_above, answered in ((0, False), (catchup.NOTHING, True)):
+        for number in (5, 1):
+            told.clear()
+            group.step(number, Received(2, batch_of(group, 2, m.CatchUp(0, 0, None, 0, known_above))))
+            assert any(sender == number for sender, _ in told) == (answered or number == 1)
+
+
+def batch_of(group: Masters, sender: int, message: m.Message) -> m.Batch:
+    own = group.core(sender).desk
+    return m.Batch(own.incarnation, own.durable_position, group.now // 1000, own.epoch, None, [message])
