@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gavel.effects import Effect, Received, Send
 from gavel.quorum import catchup, watermark
 from gavel.quorum import messages as m
 from gavel.quorum.messages import Member
