@@ -48,6 +48,8 @@ def sim(
     from gavel.sim.shrink import remade
 
     removed = frozenset(without or ())
+    if whole and removed:
+        raise BadRequest("rules are removed from the quorum over a toy, not from whole masters")
     first = secrets.randbelow(1 << 32) if seed is None else seed
     began, ran = time.monotonic(), 0
     while True:

@@ -6,8 +6,9 @@ Invariant: what is returned fails like the run it was made from (the same proper
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
+from gavel.quorum.rules import Rules
 from gavel.sim.plan import FOCI, Plan, draw
 from gavel.sim.simulation import Result
 from gavel.sim.world import SECOND
@@ -59,9 +60,12 @@ def remade(
     focus: str = "",
     without: frozenset[str] = frozenset(),
 ) -> Plan:
-    """The plan that such options make; raises ValueError for a fault that the seed does not have, or another focus."""
+    """The plan that such options make; raises ValueError for a fault, a focus or a rule that there is not."""
     if focus not in FOCI:
         raise ValueError(f"the focus is one of {', '.join(filter(None, FOCI))}")
+    unknown = sorted(without - {rule.name for rule in fields(Rules)})
+    if unknown:
+        raise ValueError(f"the quorum has no rule {unknown[0]}; docs/internals/simulator.md lists them")
     plan = draw(seed, masters=masters, focus=focus, without=without)
     if faults is not None:
         numbers = [] if faults in ("", "none") else [int(number) for number in faults.split(",")]
