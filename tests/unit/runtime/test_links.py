@@ -170,18 +170,18 @@ def test_the_last_words_are_heard_and_nothing_is_left_of_any_link(tmp_path: Path
 
     async def test(stack: AsyncExitStack) -> None:
         pair = await joined(stack, tmp_path)
-        link = await pair.dialling.link()
-        other = await pair.listener.link()
-        link.carry(0, b"last words")
-        await pair.dialling.exchange.finish()
-        link.abort()
-        link.flush()
-        assert link.waiting_bytes == 0
-        await pair.listener.until(Carried)
-        await pair.listener.exchange.finish(0)
-        other.flush()
-        assert not pair.dialling.exchange.links
+        one, other = await pair.dialling.link(), await pair.listener.link()
+        for _ in range(2):
+            one.end()
+        one.flush()
+        assert one.waiting_bytes == 0
         await other.ended
+        await pair.dialling.until(Opened, 2)
+        (again,) = pair.dialling.exchange.links
+        again.carry(0, b"last words")
+        await pair.dialling.exchange.finish()
+        assert not pair.dialling.exchange.links
+        await pair.listener.until(Carried)
 
     run(test, loops)
 
