@@ -22,7 +22,7 @@ from gavel.quorum.watermark import Watermark
 DATA, DECISIONS = b"m", b"k"  # first byte of a cursor: of the machine's, or of the decisions that come after it
 NOTHING = (1 << 63) - 1  # above every tid: no decisions wanted
 GIVE_EVERY = 5_000_000  # ns between two answers to questions held, so that a slave takes many transactions at a time
-IMPATIENT = 2 * HEARTBEAT_MS * 1_000_000  # ns without a piece after which another peer is asked
+IMPATIENT = HEARTBEAT_MS * 1_000_000  # ns without a piece after which another peer is asked
 
 
 class CatchUps:
@@ -38,6 +38,7 @@ class CatchUps:
         self._asked_at = 0
         self._progress = (0, 0)
         self._tries = 0
+        self._turn = -1
         self._goal = 0  # a tid to be reached by catching up, because others have settled it without this one
         self.left: entries.Filling | None = None  # how far an unfinished one is
         self._holding = False
@@ -163,17 +164,23 @@ class CatchUps:
         self._ask(self._next_peer(max(asked.hi, asked.least)), asked)
 
     def _next_peer(self, wanted: int) -> int:
-        """Another node that can be reached, rather one that has what is wanted; -1 if there is none.
+        """Another node that can be reached, every other time one that has what is wanted; -1 if there is none.
 
         It need not be a member any more: what a start record wants may be only at one that was removed.
         """
         desk = self._desk
         others = sorted(p.node for p in desk.peers.values() if p.up and p.node not in desk.electorate.witnesses)
-        others = [node for node in others if node > self._peer] + [node for node in others if node <= self._peer]
         self._tries += 1
-        if desk.voter and self._tries % 3:  # slaves seldom know the decisions; but one that was a master may
-            others.sort(key=desk.electorate.slaves.__contains__)
-        return next((node for node in others if desk.peers[node].stable >= wanted), others[0] if others else -1)
+        if self._tries % 2:
+            likely = [node for node in others if desk.peers[node].stable >= wanted]
+            if desk.voter:  # slaves seldom know the decisions
+                likely = [node for node in likely if node not in desk.electorate.slaves]
+            if likely:
+                return next((node for node in likely if node > self._peer), likely[0])
+        if others:
+            self._turn = next((node for node in others if node > self._turn), others[0])
+            return self._turn
+        return -1
 
     def _ask(self, peer: int, asked: CatchUp) -> None:
         self._asked, self._peer, self._asked_at = asked, peer, self._desk.time
