@@ -29,6 +29,7 @@ from benchmarks.places import scratch
 from gavel.client import operations
 from gavel.client.volumes import caller
 from gavel.keys import records
+from gavel.limits import EXTENT_MAX
 from gavel.node.connecting import connect, engine_of
 from gavel.node.lab import Lab
 from gavel.node.reach import reach
@@ -296,19 +297,26 @@ def _settle(lab: Lab) -> None:
 
 
 def _bulk(lab: Lab, mib: int) -> list[Row]:
-    data, megabytes = os.urandom(1 << 20), mib * 1.048576
+    noise, megabytes = os.urandom(1 << 20), mib * 1.048576
+
+    def pieces() -> Iterator[bytes]:
+        """A MiB each, no two alike in any extent, so that nobody finds content that is there already."""
+        for number in range(mib):
+            salt = os.urandom(16) + number.to_bytes(4)
+            parts = [salt + noise[at + len(salt) : at + EXTENT_MAX] for at in range(0, len(noise), EXTENT_MAX)]
+            yield b"".join(parts)
 
     def api() -> None:
         with connect(lab.url) as cluster:
             with cluster.open("/bulk", "wb", buffering=0) as file:
-                for _ in range(mib):
-                    file.write(data)
+                for piece in pieces():
+                    file.write(piece)
             cluster.sync()
 
     def mount() -> None:
         with open(lab.mnt / "bulk-mount", "wb", buffering=0) as file:
-            for _ in range(mib):
-                file.write(data)
+            for piece in pieces():
+                file.write(piece)
             os.fsync(file.fileno())
 
     rows = []
