@@ -42,7 +42,10 @@ class NotAVolume(GavelError):
     def __init__(self, path: str, found: str = "") -> None:
         self.path, self.found = path, found
         holds = f" (it holds {found})" if found else ""
-        super().__init__(f"{path} is not a GavelFS volume{holds}; make one with `gavel mkfs`, or check the path")
+        super().__init__(
+            f"{path} is not a GavelFS volume{holds}; check the path, make one with `gavel mkfs`, "
+            "or look with `gavel recover` for what is left if it was one"
+        )
 
 
 class NewerFormat(GavelError):

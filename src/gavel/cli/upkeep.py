@@ -132,7 +132,8 @@ def scrub(
             ]
             output.table(("path", "bytes", "from", "until", "what is wrong"), rows)
         amount = f"{output.count(found['nodes'], 'node')} and {output.size(found['bytes'])} of file data were read"
-        output.say(f"{amount}, {found['damages'] or 'nothing'} of it damaged")
+        worst = f"{output.count(found['damages'], 'place')} damaged" if found["damages"] else "nothing of it damaged"
+        output.say(f"{amount}, {worst}")
     if found["damages"]:
         raise typer.Exit(output.DAMAGED)
 

@@ -80,6 +80,8 @@ def volume_remove(present: Present, which: str) -> Generator[Progress, None, Vol
     engine = present.engine
     with engine.turn:
         before = _found(engine, which)
+        if before.number == 0:
+            raise BadRequest("the first file or device names the volume and stays; remove another one")
         blocks = _member(engine, before.number).blocks
         engine.volume.exclude(blocks)
     try:
@@ -168,7 +170,7 @@ def _found(engine: Engine, which: str) -> VolumeMember:
         members = [_shown(use) for use in engine.volume.members()]
     found = [one for one in members if which in (str(one.number), one.path)]
     if len(found) != 1:
-        raise BadRequest(f"{which} is no file or device of this volume; `gavel volume list` shows them")
+        raise BadRequest(f"{which} is no further device of this volume, and the first stays; see `gavel volume list`")
     return found[0]
 
 

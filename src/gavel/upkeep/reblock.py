@@ -80,7 +80,7 @@ def reblock(history: History, volume: Volume, share: float = 0.9) -> Steps[Reblo
         if work.full and work.blocks > emptied:
             candidates.difference_update(gone)
         elif work.full:
-            raise VolumeFull(volume.space().free, victims[0].live)
+            raise VolumeFull(volume.space().free, max(victims[0].live, BIG_BLOCK))
         else:
             candidates.difference_update(victim.block for victim in victims)
         yield work.progress()

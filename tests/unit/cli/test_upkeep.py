@@ -94,7 +94,8 @@ def test_scrub(gavel_: Command, aged: str, capsys: pytest.CaptureFixture[str]) -
         file.seek(content.index(b"V" * 100_000) + 5)
         file.write(b"rot")
     assert run(["scrub", aged]) == output.DAMAGED
-    assert "/victim" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "/victim" in told and "1 place damaged" in told
     assert run(["scrub", aged, "--json"]) == output.DAMAGED
     (one,) = loaded(capsys.readouterr().out)["damaged"]
     assert (one["path"], one["until_tid"]) == ("/victim", None)

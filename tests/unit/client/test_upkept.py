@@ -91,6 +91,14 @@ def test_a_removal_that_is_stopped_leaves_the_member_in_use(tmp_path: Path) -> N
         assert len(fs.volume_list()) == 1 and fs.check(deep=True) == []
 
 
+def test_the_first_device_stays(tmp_path: Path) -> None:
+    with gavel.open(tmp_path / "v", create=True, size=SIZE) as fs:
+        for which in ("0", str(tmp_path / "v")):
+            with pytest.raises(BadRequest, match=r"\bstays\b"):
+                fs.volume_remove(which)
+        assert not fs.volume_list()[0].leaving
+
+
 def test_rekey(tmp_path: Path) -> None:
     first, second = gavel.Passphrase("one"), gavel.Passphrase("two")
     with gavel.open(tmp_path / "v", create=True, size=SIZE, key=first) as fs:
