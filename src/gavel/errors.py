@@ -21,7 +21,10 @@ class Damaged(GavelError):
     def __init__(self, what: str, offset: int, expected: object = None, found: object = None) -> None:
         self.what, self.offset, self.expected, self.found = what, offset, expected, found
         detail = "" if expected is None else f" (expected {expected}, found {found})"
-        super().__init__(f"{what} at byte {offset} is damaged{detail}; run `gavel check --deep` to see how far it goes")
+        super().__init__(
+            f"{what} at byte {offset} is damaged{detail}; `gavel check --deep` shows all there is, "
+            "and `gavel recover` saves what is left of a volume that does not open"
+        )
 
 
 class Unwritable(Damaged):
