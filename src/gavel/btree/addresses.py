@@ -10,7 +10,7 @@ from gavel.btree.tree import BTree
 def addresses(tree: BTree, start: bytes, count: int) -> tuple[list[int], bytes | None]:
     """Addresses of up to `count` leaves from the one with `start` on, and where to go on; None at the end.
 
-    Inner nodes above come with the first of their leaves. Nodes not written yet are left out. The tree may be edited
+    Inner nodes come with the first leaf below them, once. Nodes not written yet are left out. The tree may be edited
     between two calls; what was there all the while is met. Raises Damaged when an inner node cannot be read.
     """
     node, after = tree.root, None
@@ -18,9 +18,11 @@ def addresses(tree: BTree, start: bytes, count: int) -> tuple[list[int], bytes |
     while node.level:
         keys = node.keys if node.keys is not None else tree.pool.load(node)
         at = bisect_right(keys, start)
+        if at:
+            path = []  # this node and those above came with an earlier leaf
         if node.level == 1:
             some = node.values[at : at + count]
-            found = [*(path if at == 0 else []), *(leaf.address for leaf in some)]
+            found = [*path, *(leaf.address for leaf in some)]
             if at + count < len(node.values):
                 after = keys[at + count - 1]
             return [address for address in found if address], after

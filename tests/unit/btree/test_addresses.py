@@ -33,15 +33,13 @@ def walked(tree: BTree, count: int) -> list[int]:
     return found
 
 
-def test_all_nodes_are_met_whatever_the_steps() -> None:
+def test_all_nodes_are_met_once_whatever_the_steps() -> None:
+    """The root came again with each inner node below it, and so the map seemed to count too little."""
     with small_nodes():
         for records in (0, 1, 5, 60, 2000):
             tree = grown(records)
             for count in (1, 3, 1000):
-                found = walked(tree, count)
-                assert set(found) == all_of(tree)
-                leaves = len(found) - len(set(found))
-                assert leaves <= len(found) // 2, "only inner nodes are met again"
+                assert sorted(walked(tree, count)) == sorted(all_of(tree))
 
 
 def test_what_was_there_all_the_while_is_met_although_others_edit() -> None:
