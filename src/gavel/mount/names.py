@@ -201,7 +201,7 @@ class Names:
 
     def forget(self, header: Header, body: memoryview) -> Reply:
         """FORGET: of a view's node. Live ones are the reaper's business, see table.py."""
-        if header[3] >= FIRST:
+        if header[3] >= FIRST and len(body) >= abi.FORGET_IN.size:  # nobody waits for an error
             self._nodes.views.forget(header[3], abi.FORGET_IN.unpack_from(body)[0])
         return None
 

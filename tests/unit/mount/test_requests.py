@@ -251,6 +251,10 @@ def test_what_undo_brings_back_is_no_orphan_any_more() -> None:
     assert kernel.reaper.orphans == {node}
 
 
+def test_a_forget_that_says_nothing_is_not_answered() -> None:
+    assert Kernel().ask(abi.FORGET, FIRST) is None
+
+
 def test_settling_leaves_a_file_alone_that_has_taken_the_name_meanwhile(tmp_path: Path) -> None:
     kernel = Kernel()
     notifier: Any = Silent()
