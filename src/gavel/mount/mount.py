@@ -148,6 +148,20 @@ class Mount:
             self._attributes.forget_plain()
             self._outside.changed(keys)
 
+    async def told(self, seconds: float = 5.0) -> None:
+        """Return when the kernel has been told of all that was changed outside until now; at most so late."""
+        if self._notifier is None or self.closed.done():
+            return
+        loop = asyncio.get_running_loop()
+        known = asyncio.Event()
+
+        def all_before_is_told() -> None:
+            loop.call_soon_threadsafe(known.set)
+
+        self._notifier.call(all_before_is_told)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(known.wait(), seconds)
+
     async def caught_up(self, seconds: float = 5.0) -> None:
         """Return when every request that the kernel had sent is answered; under endless load, after so many seconds."""
         loop = asyncio.get_running_loop()

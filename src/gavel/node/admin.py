@@ -1,7 +1,8 @@
 """The admin socket of a mount: serves the calls of service.py on the mount's own event loop, in slices.
 
 A call begins when the requests that the kernel has sent before are answered: what a program wrote, and had handed over
-by syncfs before it called, is part of what the call sees.
+by syncfs before it called, is part of what the call sees. And it is answered when the kernel has been told what it
+changed: what a program reads after undo is what undo has brought back.
 Only the owner of the process can connect (mode 0600 in a 0700 directory).
 """
 
@@ -40,8 +41,14 @@ def _next(job: Job, answer: int | None) -> Progress | Item | Durable | _Ended:
 class AdminServer:
     """Answers admin calls as long as the mount lives."""
 
-    def __init__(self, service: Service | ClusterService, path: Path, caught_up: Callable[[], Awaitable[None]]) -> None:
-        self._service, self._path, self._caught_up = service, path, caught_up
+    def __init__(
+        self,
+        service: Service | ClusterService,
+        path: Path,
+        caught_up: Callable[[], Awaitable[None]],
+        told: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._service, self._path, self._caught_up, self._told = service, path, caught_up, told
         self._server: asyncio.Server | None = None
         self._sessions: set[asyncio.Task[None]] = set()
 
@@ -84,6 +91,8 @@ class AdminServer:
             request = protocol.decode(line)
             await self._caught_up()
             result = await self._run(str(request.get("call")), request.get("args") or {}, writer)
+            if self._told is not None:
+                await self._told()
         except ConnectionError:
             raise
         except Exception as problem:  # whatever went wrong belongs to the caller; the mount goes on

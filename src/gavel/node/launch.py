@@ -223,7 +223,7 @@ async def _serve_engine(engine: Engine, options: Options, ready: Callable[[Json]
             allow_other=options.allow_other or os.geteuid() == 0,
         ),
     )
-    admin = AdminServer(service, where.socket, mount.caught_up)
+    admin = AdminServer(service, where.socket, mount.caught_up, mount.told)
     engine.on_outside.append(mount.changed_outside)
     try:
         await admin.start()

@@ -1,0 +1,50 @@
+"""The admin socket itself: the order of what it does."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from gavel.node import protocol
+from gavel.node.admin import AdminServer
+
+
+class Calls:
+    """A service with one call, which notes that it ran."""
+
+    threaded = False
+
+    def __init__(self, order: list[str]) -> None:
+        self._order = order
+
+    def start(self, name: str, args: Any) -> Any:
+        self._order.append("ran")
+        yield from ()
+        return {}
+
+
+def test_an_answer_comes_when_the_kernel_was_told_what_the_call_has_changed(tmp_path: Path) -> None:
+    """The soak read a file just after undo, and saw what the kernel still had of it."""
+    order: list[str] = []
+
+    async def caught_up() -> None:
+        order.append("caught up")
+
+    async def told() -> None:
+        await asyncio.sleep(0.05)
+        order.append("told")
+
+    async def work() -> None:
+        service: Any = Calls(order)
+        server = AdminServer(service, tmp_path / "socket", caught_up, told)
+        await server.start()
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        writer.write(protocol.encode({"call": "undo"}))
+        assert protocol.decode(await reader.readline()) == {"result": {}}
+        order.append("answered")
+        writer.close()
+        await server.close()
+
+    asyncio.run(work())
+    assert order == ["caught up", "ran", "told", "answered"]
