@@ -105,10 +105,12 @@ class Soak:
         self.ended.set()
         for thread in threads:
             thread.join()
+        if self.faults:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(self.mounted.log, self.mounted.volume.with_name("mount.log"))  # gone with a clean end
         self.guarded(self.finish)()
         if self.faults:
-            with contextlib.suppress(RuntimeError, FileNotFoundError):
-                shutil.copy(self.mounted.log, self.mounted.volume.with_name("mount.log"))  # gone with a clean end
+            with contextlib.suppress(RuntimeError):
                 self.mounted.unmount()
 
     def finish(self) -> None:
