@@ -14,25 +14,33 @@ from gavel.btree.node import CHILD_OVERHEAD, NODE_JOINED, NODE_MAX, NODE_PACKED,
 def split(node: Node) -> tuple[list[bytes], list[Node]]:
     """Cut a node of at least two records or children into pieces, itself the first; separators, then pieces.
 
-    Where the last fresh keys continued a sequence, the left pieces are packed, as nothing will be put between them;
-    otherwise the pieces are even and have room to grow. No piece is empty; one of two or more records fits NODE_MAX.
+    Where the last fresh keys continued a sequence, what is up to its end is packed, as nothing will be put between it,
+    and what lies behind it goes apart: it will not grow with the sequence. Otherwise the pieces are even and have room
+    to grow. No piece is empty; one of two or more records fits NODE_MAX.
     """
     if node.level:
         ends = list(accumulate(len(key) + CHILD_OVERHEAD for key in (b"", *node.keys)))
     else:
         ends = list(accumulate(leaf_sizes(node)))
-    return _cut(node, _packed(ends) if node.hot >= 0 else _even(ends))
+    return _cut(node, _packed(ends, node.hot) if node.hot >= 0 else _even(ends))
 
 
-def _packed(ends: list[int]) -> list[int]:
-    """Where pieces start that are full but for the last."""
+def _packed(ends: list[int], hot: int) -> list[int]:
+    """Where pieces start that are full up to the sequence's end at `hot`, and those of what lies behind it.
+
+    Without the cut behind the sequence each split would take a thin slice off what lies behind, again and again.
+    """
+    end = min(max(hot, 1), len(ends))
     starts, done = [0], 0
-    while ends[-1] - done > NODE_PACKED:
-        cut = max(bisect_right(ends, done + NODE_PACKED, starts[-1]), starts[-1] + 1)
-        if cut == len(ends):
+    while ends[end - 1] - done > NODE_PACKED:
+        cut = max(bisect_right(ends, done + NODE_PACKED, starts[-1], end), starts[-1] + 1)
+        if cut >= end:
             break
         starts.append(cut)
         done = ends[cut - 1]
+    if end < len(ends) and (len(starts) == 1 or ends[-1] - done > NODE_JOINED):
+        base = ends[end - 1]
+        starts += [end + start for start in _even([at - base for at in ends[end:]])]
     return starts if len(starts) > 1 else [0, len(ends) - 1]
 
 

@@ -1,10 +1,13 @@
 """What the machines do not show: how little is read, what stays in memory, what happens when a node is gone."""
 
+from itertools import pairwise
+
 import pytest
 
 from gavel.btree.checker import check_tree, walk
 from gavel.btree.edit import Replaced
 from gavel.btree.frozen import TreeRoot
+from gavel.btree.node import NODE_MIN, NODE_PACKED
 from gavel.btree.pool import Pool
 from gavel.btree.reach import reach
 from gavel.btree.tree import BTree
@@ -193,3 +196,17 @@ def test_what_is_rewritten_does_not_look_changed(store: MemoryStore) -> None:
     assert [problem for problem in check_tree(tree) if problem] == []
     young = [keys for keys, _, _ in tree.slices(above=TID)]
     assert len(young) == 1 and key(29_000) in young[0]
+
+
+def test_sequences_side_by_side_leave_full_leaves_behind(store: MemoryStore) -> None:
+    """Several growing at once within one leaf: each split once took a thin slice off the sequences behind it."""
+    tree = BTree(Pool(store, 1 << 30))
+    tid = TID
+    for n in range(400):
+        for name in (b"a", b"b", b"c"):  # some of each at a time, as versions of a few files come
+            for m in range(4):
+                tid += 1
+                put(tree, tid, [name + b"%08d" % (4 * n + m)], bytes(90))
+    sizes = [sum(map(len, keys)) + sum(map(len, values)) for keys, _, values in tree.slices()]
+    assert len(sizes) < 1.4 * sum(sizes) / NODE_PACKED
+    assert sum(a + b < NODE_MIN for a, b in pairwise(sizes)) <= 1
