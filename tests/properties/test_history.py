@@ -218,7 +218,7 @@ class HistoryMachine(RuleBasedStateMachine):
     def compare(self, data: st.DataObject) -> None:
         (lo, hi), t0, t1 = self.bounds(data), max(0, self.moment(data)), max(0, self.moment(data))
         asked = self.system.history
-        if not self.readable(t0) or (t0 < t1 and not self.readable(t1)):
+        if (t0 and not self.readable(t0)) or (t0 < t1 and not self.readable(t1)):  # 0: all that is kept
             with pytest.raises(HistoryPruned):
                 asked.changes(t0, t1, lo, hi)
         elif t0 >= self.held.horizon:
