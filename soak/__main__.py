@@ -89,8 +89,8 @@ class Soak:
                 work()
             except Exception as error:
                 self.faults.append(f"{type(error).__name__}: {error}"[:2000])
-                traceback.print_exc()
                 self.ended.set()
+                traceback.print_exc()
 
         return guarded
 

@@ -19,18 +19,20 @@ ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 
 
-def soak(base: Path, seconds: int, seed: int) -> subprocess.Popen[str]:
+def soak(base: Path, seconds: int, seed: int) -> subprocess.Popen[bytes]:
     options = ["--seconds", str(seconds), "--seed", str(seed), "--keep", "5", "--size", "2G"]
     places = ["--base", str(base / "here"), "--report", str(base / "report")]
     command = [sys.executable, "-m", "soak", *options, *places]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with open(base / "said", "w") as said:  # a pipe that nobody reads meanwhile would fill up, and hold it
+        return subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
 
 
 @needs_mount
 @pytest.mark.mounts
 def test_some_seconds_of_it(tmp_path: Path) -> None:
     with soak(tmp_path, 12, 1) as running:
-        said = running.communicate(timeout=200)[0]
+        running.wait(200)
+    said = (tmp_path / "said").read_text()
     assert running.returncode == 0, said
     report = json.loads((tmp_path / "report").read_text())
     assert report["faults"] == report["leaks"] == []
@@ -55,7 +57,7 @@ def test_a_change_behind_its_back_is_a_fault(tmp_path: Path) -> None:
             return running.poll() is not None
 
         eventually(spoilt, 120)
-        said = running.communicate(timeout=60)[0]
+    said = (tmp_path / "said").read_text()
     assert running.returncode == 1, said
     report = json.loads((tmp_path / "report").read_text())
     assert any("Mismatch" in fault for fault in report["faults"]), report["faults"]
