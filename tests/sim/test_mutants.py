@@ -44,7 +44,7 @@ BY_CHANCE = {
     "undecided_holds": Chance(),
     "carry": Chance(focus="members"),
     "seal_stops": Chance(focus="members"),
-    "start_reached": Chance(within=200, focus="members"),
+    "start_reached": Chance(within=300, focus="members"),
     "durable_install": Chance(focus="members"),
 }
 NOT_NEEDED = {
