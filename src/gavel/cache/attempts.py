@@ -201,8 +201,6 @@ class Attempt:
                 Committed() | requests.Collided() | requests.TooOld() | requests.Refused() | requests.Dropped(),
             ):
                 self._outcome(answer)
-            case _, requests.Failed():
-                self._failed(question, requests.error_of(answer))
             case _, GavelError():
                 self._failed(question, answer)
             case _:

@@ -1,7 +1,7 @@
 """What clients elsewhere ask of a master (transaction/requests.py), and how they are answered.
 
 Invariants:
-- every question is answered once, by a Reply with the same Asked and an Answer; errors come as Failed;
+- every question is answered once, by a Reply with the same Asked and an Answer or a GavelError;
 - an outcome is answered when it is decided and executed here, and durable: by a majority, or in a group of one by a
   sync of its own;
 - a Look is answered from a history that has come to a read point taken after it was asked; so it misses nothing that
@@ -31,7 +31,6 @@ from gavel.transaction.requests import (
     Data,
     Done,
     Dropped,
-    Failed,
     Fetch,
     Horizon,
     Look,
@@ -39,7 +38,6 @@ from gavel.transaction.requests import (
     Status,
     Submit,
     Trace,
-    failed,
 )
 
 QuorumRequest = Propose | ReadPoint | GetStatus
@@ -93,7 +91,7 @@ class Clients:
                 case Status():
                     self._through_quorum(asked, GetStatus(self._next()))
         except GavelError as error:
-            self._reply(asked, failed(error))
+            self._reply(asked, error)
 
     def _next(self) -> int:
         self._ticket += 1
@@ -127,11 +125,11 @@ class Clients:
 
     def _answer(self, asked: Asked, request: QuorumRequest, result: Any, alone: bool) -> None:
         if isinstance(result, GavelError):
-            self._reply(asked, failed(result))
+            self._reply(asked, result)
         elif isinstance(request, Propose):
             outcome = Dropped() if isinstance(result, Aborted) else result
             if alone:
-                self._durable(lambda error: self._reply(asked, failed(error) if error else outcome))
+                self._durable(lambda error: self._reply(asked, error or outcome))
             else:
                 self._reply(asked, outcome)
         elif isinstance(request, ReadPoint):
@@ -142,7 +140,7 @@ class Clients:
     def _read(self, asked: Asked) -> None:
         """Answer from the history as it is."""
         question = asked.question
-        answer: Answer
+        answer: Answer | GavelError
         try:
             if isinstance(question, Look):
                 answer = reading.look(self._history, question, self._clock())
@@ -158,14 +156,14 @@ class Clients:
                 assert isinstance(question, Data)
                 answer = reading.data(self._history, self._volume, question)
         except GavelError as error:
-            answer = failed(error)
+            answer = error
         self._reply(asked, answer)
 
-    def _reply(self, asked: Asked, answer: Answer | Failed) -> None:
+    def _reply(self, asked: Asked, answer: Answer | GavelError) -> None:
         self._effects.append(Reply(asked, answer))
 
     def fail(self, error: GavelError) -> None:
         """This master does nothing any more: answer everything that is open."""
         under_way, self._open = list(self._open.values()), {}
         for _, asked in under_way:
-            self._reply(asked, failed(error))
+            self._reply(asked, error)

@@ -55,7 +55,7 @@ from gavel.replica.status import told
 from gavel.replica.syncs import Syncs
 from gavel.transaction import requests
 from gavel.transaction.certify import collision
-from gavel.transaction.requests import Asked, Barrier, Checkpoint, Commit, Committed, Data, Fetch, Stage, Told, failed
+from gavel.transaction.requests import Asked, Barrier, Checkpoint, Commit, Committed, Data, Fetch, Stage, Told
 
 
 class Replica:
@@ -279,7 +279,7 @@ class Replica:
         elif isinstance(asked.question, requests.Status):
             self._effects.append(Reply(asked, Told({"node": self.node, "failure": str(failure)})))
         else:
-            self._effects.append(Reply(asked, failed(failure)))
+            self._effects.append(Reply(asked, failure))
 
     def _stage(self, blob: Stage) -> None:
         try:

@@ -58,7 +58,7 @@ from gavel.runtime.exchange import Arrival, Exchange
 from gavel.runtime.link import Doubted, Link, Sure
 from gavel.runtime.shells import LoopShell
 from gavel.transaction import requests
-from gavel.transaction.requests import Checkpoint, Failed, Stage
+from gavel.transaction.requests import Checkpoint, Stage
 from gavel.wire import failures
 from gavel.wire.connection import Answered, Asked, Carried, Ended, Opened, Party, Staged
 from gavel.wire.messages import Greeting, Role, Status
@@ -108,7 +108,7 @@ class Master:
         self._shell = LoopShell(device, self._loop)
         self._ticket = 0
         self._asked: dict[int, tuple[Link, int]] = {}  # by ticket: where the answer goes
-        self._inquiries: dict[tuple[Link, int], asyncio.Future[requests.Answer]] = {}
+        self._inquiries: dict[tuple[Link, int], asyncio.Future[requests.Answer | None]] = {}
         self._waiters: dict[int, Callable[[Any], None]] = {}
         self._armed: list[float] = []  # times of the loop's clock
         self._timer: asyncio.TimerHandle | None = None
@@ -142,17 +142,20 @@ class Master:
 
     async def status(self) -> dict[str, Any]:
         """How this master is, as its replica tells it."""
-        told = await self.answer(lambda ticket: requests.Asked(ticket, requests.Status()))
-        return dict(told.fields) if isinstance(told, requests.Told) else {"failure": getattr(told, "text", str(told))}
+        try:
+            told = await self.answer(lambda ticket: requests.Asked(ticket, requests.Status()))
+        except GavelError as problem:
+            return {"failure": str(problem)}
+        return dict(told.fields)
 
     async def inquire(self, node: int, seconds: float) -> dict[str, Any]:
-        """How another master is, as it tells itself; empty if it does not in time."""
+        """How another master is, as it tells itself; empty if it does not, or not in time."""
         link = self.peers.get(node)
         if link is None or not link.connection.request_room:
             return {}
         self._ticket += 1
         stream = self._ticket & 0xFFFFFFFF
-        future: asyncio.Future[requests.Answer] = self._loop.create_future()
+        future: asyncio.Future[requests.Answer | None] = self._loop.create_future()
         self._inquiries[link, stream] = future
         link.request(stream, self.party.incarnation, self._ticket, requests.encode(requests.Status()))
         try:
@@ -219,10 +222,10 @@ class Master:
                     self._told(node, body)
             case Asked(stream, _, _, body):
                 self._request(link, stream, body)
-            case Answered(stream, _, body):
+            case Answered(stream, status, body):
                 inquiry = self._inquiries.get((link, stream))
                 if inquiry is not None and not inquiry.done():
-                    inquiry.set_result(requests.decode_answer(body))
+                    inquiry.set_result(requests.decode_answer(body) if status == Status.DONE else None)
             case Staged(blob, data):
                 link.took(len(data))
                 self._ticket += 1
@@ -307,8 +310,9 @@ class Master:
         link, stream = asker
         if not self._asked:
             self._idle.set()
-        if isinstance(result, Failed) and isinstance(problem := requests.error_of(result), _ELSEWHERE):
-            link.respond(stream, Status.ELSEWHERE, failures.encode(problem))
+        if isinstance(result, GavelError):
+            status = Status.ELSEWHERE if isinstance(result, _ELSEWHERE) else Status.FAILED
+            link.respond(stream, status, failures.encode(result))
         else:
             link.respond(stream, Status.DONE, requests.encode(result))
 

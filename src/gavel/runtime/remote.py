@@ -177,8 +177,6 @@ class RemoteEngine:
         future: asyncio.Future[Any] = self.loop.create_future()
         self._ask(question, lambda answer: None if future.done() else future.set_result(answer))
         answer: requests.Answer | GavelError = await future
-        if isinstance(answer, requests.Failed):
-            answer = requests.error_of(answer)
         if isinstance(answer, GavelError):
             raise answer
         return answer

@@ -157,8 +157,8 @@ class WholeMaster:
         if not isinstance(asked, Asked):
             return effect
         request = self._asked.pop(asked.ticket)
-        if isinstance(result, requests.Failed):
-            return Reply(request, GavelError(result.text))
+        if isinstance(result, GavelError):
+            return Reply(request, GavelError(str(result)))
         if isinstance(request, View):
             at = result.at if isinstance(result, requests.Looked) else asked.question.at  # type: ignore[union-attr]
             rows = tuple(tuple(zip(part.keys, part.values, strict=True)) for part in result.parts)

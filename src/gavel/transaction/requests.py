@@ -2,7 +2,8 @@
 
 Two families. A client in the master's own process asks by function call, and refers to file data by where it lies in
 the volume: Commit, Barrier, Checkpoint. Any other asks by these messages, which travel by function call and by wire
-alike; what they say means the same on every master (replica/portable.py says how records name file data).
+alike; what they say means the same on every master (portable.py says how records name file data). What a master raises
+instead of an answer is a GavelError, on the wire in the form of wire/failures.py.
 
 Invariants: messages are decoded by type and refused (BadRequest) when they are of no known form; fields are added at
 the end, with defaults, so that two adjacent releases understand each other.
@@ -15,8 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from gavel import errors
-from gavel.errors import BadRequest, GavelError
+from gavel.errors import BadRequest, TooLarge
 from gavel.keys.ranges import RangeSet
 from gavel.limits import TRANSACTION_MAX
 
@@ -291,15 +291,8 @@ class Changed(Message, tag=46, frozen=True, gc=False):
     more: bool = False
 
 
-class Failed(Message, tag=43, frozen=True, gc=False):
-    """The master raised this: the name of a GavelError, the fields it is made of, and what it says."""
-
-    name: str
-    fields: list[Any]
-    text: str
-
-
-Answer = Done | Outcome | Looked | Fetched | Found | Told | Reaches | Traced | Changed | Failed
+# Tag 43 was that of errors, which are no answers: they travel as wire/failures.py has them. It is not to be used again.
+Answer = Done | Outcome | Looked | Fetched | Found | Told | Reaches | Traced | Changed
 
 
 class Asked(NamedTuple):
@@ -350,7 +343,7 @@ def pack(writes: dict[bytes, bytes | None], settled: int = 0) -> bytes:
     keys = sorted(writes)
     body = _encode(Writes(settled, keys, list(map(writes.__getitem__, keys))))
     if len(body) > TRANSACTION_MAX:
-        raise errors.TooLarge("a transaction", len(body), TRANSACTION_MAX)
+        raise TooLarge("a transaction", len(body), TRANSACTION_MAX)
     return body
 
 
@@ -364,29 +357,3 @@ def unpack(body: bytes | memoryview) -> Writes:
     if len(keys) != len(writes.values) or not all(map(bytes.__lt__, keys, keys[1:])):
         raise BadRequest("the body of a transaction does not have ascending keys with a value each")
     return writes
-
-
-# Errors by name, with the attributes that make one of them again.
-_TRAVEL: Final = {
-    "BadRequest": (), "Collision": ("key", "tid", "freeze"), "Damaged": ("what", "offset"),
-    "DeviceFailed": ("action", "offset", "reason"), "DeviceFull": ("offset", "length"), "Forgotten": ("born",),
-    "HistoryPruned": ("at", "horizon", "nearest"), "NotAMember": ("node", "why"),
-    "QuorumLost": ("waited_ms", "missing"), "ReadOnly": ("why",), "TooLarge": ("what", "size", "bound"),
-    "VolumeFull": ("free", "wanted"),
-}  # fmt: skip
-
-
-def failed(error: GavelError) -> Failed:
-    """An error as an answer."""
-    name = type(error).__name__
-    fields = [getattr(error, field) for field in _TRAVEL.get(name, ())]
-    return Failed(name if name in _TRAVEL else "BadRequest", fields, str(error))
-
-
-def error_of(answer: Failed) -> GavelError:
-    """The error in an answer; one of no known name is a BadRequest with its text."""
-    fields = _TRAVEL.get(answer.name, ())
-    if fields and len(fields) == len(answer.fields):
-        found: GavelError = getattr(errors, answer.name)(*answer.fields)
-        return found
-    return BadRequest(answer.text)

@@ -65,11 +65,11 @@ class Master:
     def between(self, lo: bytes, hi: bytes) -> list[bytes]:
         return self.keys[bisect_left(self.keys, lo) : bisect_left(self.keys, hi)]
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: Question) -> Answer | HistoryPruned:
         try:
             return self._answer(question)
         except HistoryPruned as error:
-            return requests.failed(error)
+            return error
 
     def _answer(self, question: Question) -> Answer:
         match question:

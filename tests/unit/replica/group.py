@@ -19,6 +19,7 @@ from gavel.effects import (
     Synced,
     Ticked,
 )
+from gavel.errors import GavelError
 from gavel.limits import BODY_INLINE_MAX, VOLUME_MIN
 from gavel.media.volume import Volume
 from gavel.quorum.messages import Member
@@ -28,7 +29,7 @@ from gavel.replica import peers
 from gavel.replica.digest import digest
 from gavel.replica.replica import Replica
 from gavel.sim.device import SimDevice
-from gavel.transaction.requests import Answer, Asked, Checkpoint, Failed, Fetch, Look, Question, Submit, pack
+from gavel.transaction.requests import Answer, Asked, Checkpoint, Fetch, Look, Question, Submit, pack
 from tests.unit.replica.masters import SESSION
 
 MS = 1_000_000
@@ -152,7 +153,7 @@ class Group:
     def look(self, node: int, lo: bytes, hi: bytes) -> dict[bytes, bytes]:
         """The records of a range as a client sees them now; all pieces of it."""
         looked = self.answer(node, Look([(lo, hi, 0)]))
-        assert not isinstance(looked, Failed), looked
+        assert not isinstance(looked, GavelError), looked
         (part,) = looked.parts  # type: ignore[union-attr]
         found = dict(zip(part.keys, part.values, strict=True))
         while part.end is not None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from gavel.errors import GavelError
 from gavel.history import horizon
 from gavel.keys import records
-from gavel.transaction.requests import Collided, Committed, Dropped, Failed, Refused, TooOld
+from gavel.transaction.requests import Collided, Committed, Dropped, Refused, TooOld
 from tests.unit.replica.group import Group
 from tests.unit.replica.masters import blob, data_key, key, shows, stage
 
@@ -91,7 +92,7 @@ class Run:
         tids = set()
         for ticket, (writes, reads) in self.asked.items():
             answer: Any = group.answers.get(ticket)
-            assert isinstance(answer, Committed | Collided | TooOld | Dropped | Failed | None), answer
+            assert isinstance(answer, Committed | Collided | TooOld | Dropped | GavelError | None), answer
             assert not isinstance(answer, Refused)
             if isinstance(answer, Committed):
                 assert answer.tid not in tids

@@ -18,6 +18,7 @@ from gavel.runtime.exchange import Arrival
 from gavel.runtime.remote import RemoteEngine
 from gavel.transaction import requests
 from gavel.transaction.transaction import Transaction
+from gavel.wire import failures
 from gavel.wire.connection import Asked, Party, Staged
 from gavel.wire.messages import Role, Status
 from tests.unit.cache.master import Master, k
@@ -42,7 +43,11 @@ class Front:
             question = requests.decode_question(event.body)
             self.submits += isinstance(question, requests.Submit)
             if not self.silent:
-                link.respond(event.stream, Status.DONE, requests.encode(self.master.answer(question)))
+                answer = self.master.answer(question)
+                if isinstance(answer, GavelError):
+                    link.respond(event.stream, Status.FAILED, failures.encode(answer))
+                else:
+                    link.respond(event.stream, Status.DONE, requests.encode(answer))
 
 
 @asynccontextmanager
