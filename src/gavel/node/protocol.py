@@ -46,6 +46,15 @@ def decode(line: bytes) -> Json:
     return message
 
 
+def call_of(line: bytes) -> tuple[str, Json]:
+    """Name and arguments of the call in a line; raises BadRequest."""
+    message = decode(line)
+    name, args = message.get("call"), message.get("args") or {}
+    if not isinstance(name, str) or not isinstance(args, dict):
+        raise errors.BadRequest("a call has a name and an object of arguments; send {call, args}")
+    return name, args
+
+
 def error_of(problem: BaseException) -> Json:
     """An exception as the value of `error`."""
     if isinstance(problem, Refused):
