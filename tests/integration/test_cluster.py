@@ -257,6 +257,23 @@ def test_a_copy_of_a_directory_that_runs_too_is_refused(served: Served, tmp_path
     assert served.roles(first) == {1: "master", 2: "master", 3: "master"}
 
 
+def asked_by(lab: Lab, number: int, back: bool = False) -> str:
+    """Whether a packet of a node arrives at the host, or one of the host at the node (UDP: nothing answers)."""
+    space = f"/run/netns/{lab.nodes[number]['namespace']}"
+    node = lab.nodes[number]["address"].partition(":")[0]
+    host = node.rpartition(".")[0] + ".254"
+    listen = "import socket; s = socket.socket(type=2); s.bind(('', 9)); s.settimeout(1); print(flush=True); s.recv(9)"
+    send = f"import socket; socket.socket(type=2).sendto(b'x', ('{node if back else host}', 9))"
+    inside = ["nsenter", f"--net={space}", sys.executable, "-c"]
+    outside = [sys.executable, "-c"]
+    hearer, sender = (inside, outside) if back else (outside, inside)
+    with subprocess.Popen([*hearer, listen], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as hearing:
+        assert hearing.stdout is not None
+        hearing.stdout.readline()
+        subprocess.run([*sender, send], check=True)
+    return "not heard" if hearing.returncode else "heard"
+
+
 @pytest.mark.skipif(not _can_cut(), reason="network namespaces need root and ip(8)")
 def test_a_lab_is_cut_stopped_wiped_and_comes_back(tmp_path: Path) -> None:
     lab = Lab.make(tmp_path / "lab", 3)
@@ -266,11 +283,21 @@ def test_a_lab_is_cut_stopped_wiped_and_comes_back(tmp_path: Path) -> None:
             return {one["name"] for one in lab.ask("status", {})["members"] if one["up"] and one["role"] == "master"}
 
         eventually(lambda: up() == {"n1", "n2", "n3"})
-        for lose, restore in ((lab.cut, lab.heal), (lab.stop, lab.cont), (lab.kill, lab.start)):
+        for lose, restore in (
+            (lambda number: lab.cut(number, "in"), lab.heal),
+            (lambda number: lab.cut(number, "out"), lab.heal),
+            (lab.cut, lab.heal),
+            (lab.stop, lab.cont),
+            (lab.kill, lab.start),
+        ):
             lose(3)
             eventually(lambda: up() == {"n1", "n2"})
             restore(3)
             eventually(lambda: up() == {"n1", "n2", "n3"})
+        lab.cut(2, "in")  # what it sends goes on to arrive
+        assert asked_by(lab, 2) == "heard" and asked_by(lab, 2, back=True) == "not heard"
+        lab.heal(2)
+        assert asked_by(lab, 2, back=True) == "heard"
         lab.wipe(2)
         eventually(lambda: up() == {"n1", "n2", "n3"})
         assert sorted(one["node"] for one in lab.ask("status", {})["members"]) == [1, 3, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,21 @@ app = typer.Typer(help="A cluster on this machine, to try things out.", no_args_
 DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of the lab.")]
 NUMBER = Annotated[int, typer.Argument(metavar="N", help="The number of a node in the lab.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+class Direction(StrEnum):
+    """Which packets of a node are meant."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class NodeRole(StrEnum):
+    """What a node can be."""
+
+    MASTER = "master"
+    SLAVE = "slave"
+    WITNESS = "witness"
 
 
 def register(main: typer.Typer) -> None:
@@ -89,11 +105,17 @@ def start(directory: DIR, number: NUMBER) -> None:
 
 
 @app.command()
-def cut(directory: DIR, number: NUMBER) -> None:
+def cut(
+    directory: DIR,
+    number: NUMBER,
+    one_way: Annotated[
+        Direction | None, typer.Option(help="Drop only what is sent to it (in), or only what it sends (out).")
+    ] = None,
+) -> None:
     """Cut a node off: all its packets are dropped (labs made by root)."""
     from gavel.node.lab import Lab
 
-    Lab(directory).cut(number)
+    Lab(directory).cut(number, "both" if one_way is None else one_way.value)
 
 
 @app.command()
@@ -113,12 +135,17 @@ def wipe(directory: DIR, number: NUMBER) -> None:
 
 
 @app.command()
-def add(directory: DIR, json: JSON = False) -> None:
-    """Add a master to the lab."""
+def add(
+    directory: DIR,
+    role: Annotated[NodeRole, typer.Option(help="What it shall be.")] = NodeRole.MASTER,
+    json: JSON = False,
+) -> None:
+    """Add a node to the lab."""
     from gavel.cli import output
     from gavel.node.lab import Lab
+    from gavel.wire.messages import Role
 
-    number = Lab(directory).add()
+    number = Lab(directory).add(Role[role.name])
     if json:
         output.print_json({"number": number})
     else:

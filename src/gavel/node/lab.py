@@ -1,7 +1,8 @@
 """A whole cluster on one machine, to try things out: processes that can be killed, stopped, cut off, wiped.
 
 As root, where ip(8) is, each node has a network namespace of its own behind a bridge, so that `cut` drops packets and
-nobody hears a reset; else all are on the loopback interface, and cannot be cut.
+nobody hears a reset; else all are on the loopback interface, and cannot be cut. A cut in one direction has those who
+send address their packets to an interface that there is not, which takes no filter in the kernel.
 
     DIR/lab.json     the nodes: number in the lab, directory, address, namespace, process
     DIR/n1 ...       their directories, with a log each; DIR/client the identity of clients; DIR/mnt the mount
@@ -22,7 +23,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gavel.errors import BadRequest, GavelError
 from gavel.mount import mounted
@@ -41,6 +42,9 @@ PORT: Final = 7400
 _START_SECONDS: Final = 60
 _STOP_SECONDS: Final = 30
 _TOKEN_SECONDS: Final = 600
+_NOBODY: Final = "02:00:00:00:00:00"  # no interface has this address: what is sent there gets lost
+
+Way = Literal["both", "in", "out"]
 
 
 class Lab:
@@ -128,11 +132,15 @@ class Lab:
         os.environ["GAVEL_IDENTITY"] = str(self.identity)  # for the process behind the mount
         mount_in_background(Options(self.url, str(self.mnt)))
 
-    def add(self) -> int:
-        """One more master, which runs when this returns; its number in the lab."""
+    def add(self, role: Role = Role.MASTER) -> int:
+        """One more node, which runs when this returns; its number in the lab."""
         number = max(self.nodes, default=0) + 1
-        self._join(number)
+        self._join(number, role)
         return number
+
+    def command(self, directory: Path) -> list[str]:
+        """What serves a node."""
+        return [sys.executable, "-P", "-m", "gavel", "serve", str(directory)]
 
     def start(self, number: int) -> None:
         """Start a node's process, and wait until it answers; raises BadRequest if it ends instead."""
@@ -140,7 +148,7 @@ class Lab:
             raise BadRequest(f"node {number} of the lab runs already")
         one = self._node(number)
         directory = Path(one["directory"])
-        command = [sys.executable, "-P", "-m", "gavel", "serve", str(directory)]
+        command = self.command(directory)
         if one["namespace"]:
             # Not by `ip netns exec`: that makes a mount namespace, too, which would keep the lab's own mount alive.
             command = ["nsenter", f"--net=/run/netns/{one['namespace']}", *command]
@@ -176,23 +184,36 @@ class Lab:
         """SIGCONT: it goes on where it was."""
         self._signal(number, signal.SIGCONT)
 
-    def cut(self, number: int) -> None:
-        """Drop all packets from and to a node."""
-        self._link(number, "down")
+    def cut(self, number: int, way: Way = "both") -> None:
+        """Drop all packets to a node (in), from it (out), or both."""
+        self._set_cut(number, way)
 
     def heal(self, number: int) -> None:
         """Let packets pass again."""
-        self._link(number, "up")
+        self._set_cut(number, None)
 
     def wipe(self, number: int) -> None:
         """Its disk is lost: it comes back empty, as a new member, and gets everything from the others."""
         one = self._node(number)
-        node = Directory(one["directory"]).settings.node
+        settings = Directory(one["directory"]).settings
         if self.running(number):
             self.kill(number)
-        self.ask("remove", {"node": node}, but=number)
+        self.ask("remove", {"node": settings.node}, but=number)
         shutil.rmtree(one["directory"])
-        self._join(number)
+        self._join(number, settings.role)
+
+    def remove(self, number: int) -> None:
+        """It leaves the cluster and the lab for good, alive or dead, with its disk."""
+        one = self._node(number)
+        self.ask("remove", {"node": Directory(one["directory"]).settings.node}, but=number)
+        if self.running(number):
+            self.kill(number)
+        if one["namespace"]:
+            self.heal(number)
+            self._detach(one)
+        shutil.rmtree(one["directory"])
+        del self._nodes[str(number)]
+        self._save()
 
     def running(self, number: int) -> bool:
         """Whether a node's process is there, stopped or not."""
@@ -228,14 +249,14 @@ class Lab:
         fresh.write_text(json.dumps(self._state, indent=1), encoding="utf-8")
         fresh.replace(self.path / "lab.json")
 
-    def _join(self, number: int) -> None:
+    def _join(self, number: int, role: Role) -> None:
         where = self._place(number)
         problem: GavelError = BadRequest("no node of the lab runs that could invite another one")
         for other in self.nodes:
             if other == number or not self.running(other):
                 continue
             try:
-                token = joining.invite(Directory(self._node(other)["directory"]), Role.MASTER, _TOKEN_SECONDS)
+                token = joining.invite(Directory(self._node(other)["directory"]), role, _TOKEN_SECONDS)
                 made = joining.join(token, str(where), self._node(number)["address"], name=f"n{number}")
             except GavelError as found:
                 problem = found
@@ -252,7 +273,8 @@ class Lab:
         net = self._state["network"]
         space = f"{_name(self.path)}-{number}" if net else ""
         address = known.get("address") or (f"{net}.{number}:{PORT}" if net else f"127.0.0.1:{_free_port()}")
-        self._nodes[str(number)] = {"directory": str(where), "address": address, "namespace": space, "pid": None}
+        fresh = {"directory": str(where), "address": address, "namespace": space, "pid": None, "cut": known.get("cut")}
+        self._nodes[str(number)] = fresh
         self._save()
         if space:
             self._attach(number)
@@ -299,15 +321,42 @@ class Lab:
         if not self._state["network"]:
             return
         for one in self._nodes.values():
-            _ip("netns", "del", one["namespace"], check=False)
-            _ip("link", "del", one["namespace"], check=False)
+            self._detach(one)
+            one["cut"] = None
+        self._save()
         _ip("link", "del", _name(self.path), check=False)
 
-    def _link(self, number: int, way: str) -> None:
-        space = self._node(number)["namespace"]
-        if not space:
+    def _detach(self, one: Json) -> None:
+        _ip("netns", "del", one["namespace"], check=False)
+        _ip("link", "del", one["namespace"], check=False)
+
+    def _set_cut(self, number: int, way: Way | None) -> None:
+        one = self._node(number)
+        if not one["namespace"]:
             raise BadRequest("the nodes of this lab share the loopback interface; make a lab as root to cut them off")
-        _ip("link", "set", space, way)
+        before = one.get("cut")
+        one["cut"] = way
+        self._save()
+        if "both" in (before, way):
+            _ip("link", "set", one["namespace"], "down" if way == "both" else "up")
+        for other in self.nodes:
+            if other != number:
+                self._route(number, other)
+                self._route(other, number)
+        self._route(0, number)
+        self._route(number, 0)
+
+    def _route(self, source: int, target: int) -> None:
+        """Have packets from one node to another arrive, or get lost; 0 is the host."""
+        ways = [self._nodes[str(number)].get("cut") if number else None for number in (source, target)]
+        lost = ways[0] == "out" or ways[1] == "in"
+        where = ["-n", self._node(source)["namespace"]] if source else []
+        device = "eth0" if source else _name(self.path)
+        address = f"{self._state['network']}.{target or 254}"
+        if lost:
+            _ip(*where, "neigh", "replace", address, "lladdr", _NOBODY, "nud", "permanent", "dev", device)
+        else:
+            _ip(*where, "neigh", "del", address, "dev", device, check=False)
 
 
 def _can_cut() -> bool:
