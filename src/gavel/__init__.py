@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gavel import errors
     from gavel.client import aio
     from gavel.client.cluster import Cluster
-    from gavel.client.fs import Fs, Transaction
+    from gavel.client.fs import Fs
+    from gavel.client.transactions import Transaction
     from gavel.client.tree import AsOf
     from gavel.client.volumes import format_volume
     from gavel.client.volumes import open_fs as open  # gavel.open, like io.open
@@ -47,7 +48,7 @@ if not TYPE_CHECKING:
         "GavelError": ("gavel.errors", "GavelError"),
         "KeyFile": ("gavel.media.cipher", "KeyFile"),
         "Passphrase": ("gavel.media.cipher", "Passphrase"),
-        "Transaction": ("gavel.client.fs", "Transaction"),
+        "Transaction": ("gavel.client.transactions", "Transaction"),
         "aio": ("gavel.client.aio", None),
         "connect": ("gavel.node.connecting", "connect"),
         "errors": ("gavel.errors", None),

@@ -6,9 +6,10 @@ import time
 from functools import cache
 from typing import Any
 
-from gavel.client import cluster
-from gavel.client.fs import Fs, Transaction
+from gavel.client.cluster import Cluster
+from gavel.client.fs import Fs
 from gavel.client.results import Stat
+from gavel.client.transactions import Transaction
 from gavel.client.tree import Tree
 from gavel.filesystem import superblock
 from gavel.filesystem.caller import Caller
@@ -49,14 +50,12 @@ class Api:
 
     features = frozenset({"umask", "sizes", "owners", "trusted", "acl"})
 
-    def __init__(self, fs: Fs | cluster.Cluster, tree: Tree) -> None:
+    def __init__(self, fs: Fs | Cluster, tree: Tree) -> None:
         self.fs, self.tree = fs, tree
 
     def tick(self) -> None:
         if isinstance(self.tree, Transaction):
-            self.tree._work.tx.now += 1000  # all of a transaction happens at one time, unless a test needs another
-        elif isinstance(self.tree, cluster.Transaction):
-            self.tree._work.now += 1000
+            self.tree._inside.outer.now += 1000  # all of a transaction happens at one time, unless a test needs another
 
     def umask(self, mask: int) -> None:
         self.tree._caller = self.tree._caller._replace(umask=mask)

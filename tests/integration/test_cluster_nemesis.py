@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import gavel
-from gavel.client.cluster import Cluster, Transaction
+from gavel.client.cluster import Cluster
+from gavel.client.transactions import Transaction
 from gavel.node.lab import Lab, _can_cut
 from tests.integration.mount_daemon import needs_mount
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gavel.client.fs import Fs, Transaction
+from gavel.client.fs import Fs
+from gavel.client.transactions import Transaction
 from gavel.errors import Collision
 from tests.contracts.api import formatted, opened
 

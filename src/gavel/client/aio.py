@@ -19,10 +19,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gavel.client import files, looking_back
 from gavel.client.driving import OnProgress, drive_on_loop
-from gavel.client.fs import Fs, Transaction
+from gavel.client.fs import Fs
 from gavel.client.looking_back import When
 from gavel.client.paths import AnyPath
 from gavel.client.results import DirEntry, Info, Progress, Stat, StatVfs
+from gavel.client.transactions import Transaction
 from gavel.client.tree import AsOf, ReadTree, Tree
 from gavel.client.upkept import AsyncUpkept
 from gavel.client.volumes import caller, create_if_missing, open_engine

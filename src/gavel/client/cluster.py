@@ -7,33 +7,31 @@ wrote is durable. Blocking and safe to use from several threads; the network liv
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
+from functools import partial
 from typing import Any, TypeVar
 
-from gavel.client import files, paths
+from gavel.cache.held_view import HeldView
+from gavel.client import paths, transactions
 from gavel.client.looking_back import When
 from gavel.client.over_time import OverTime
 from gavel.client.remote_past import RemotePast
-from gavel.client.results import StatVfs
-from gavel.client.runner import InTransaction, Operation, P, Runner, read_only
-from gavel.client.states import path_of_key
+from gavel.client.results import StatVfs, statvfs_of
+from gavel.client.runner import InTransaction, Operation, P, Past, Runner
+from gavel.client.transactions import Transaction
 from gavel.client.tree import AsOf, Tree
 from gavel.errors import BadWhen, Collision
 from gavel.filesystem import snapshots, when
 from gavel.filesystem.caller import Caller
 from gavel.keys import tid as tids
-from gavel.limits import NAME_MAX, TRANSACTION_RETRIES
+from gavel.limits import TRANSACTION_RETRIES
 from gavel.runtime.moments import local_zone
 from gavel.runtime.remote import RemoteEngine
-from gavel.transaction import transaction
 from gavel.transaction.requests import Horizon, Reaches, Status, Told
+from gavel.transaction.transaction import Transaction as Records
 
 T = TypeVar("T")
-
-_BLOCK = 4096  # unit in which statvfs counts
 
 
 class Present:
@@ -53,6 +51,10 @@ class Present:
     def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner."""
         return self.engine.run_now(lambda tx: op(tx, *args, **kwargs))
+
+    def read_at(self, tid: int, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See HasPast."""
+        return self.engine.run_now(lambda tx: op(tx, *args, **kwargs), tid)
 
     def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner."""
@@ -87,6 +89,14 @@ class Present:
         """The result of what runs on the engine's loop."""
         return self.engine.wait(work)
 
+    def begin(self) -> Records:
+        """The records of a transaction on the state of this moment."""
+        return self.wait(self.engine.begin())
+
+    def give_up(self, work: Records) -> None:
+        """What was staged for a transaction is not needed; it is forgotten on the engine's loop."""
+        self.engine.loop.call_soon_threadsafe(self.engine.give_up, work)
+
     def tid_named(self, text: str) -> int:
         """The tid that a WHEN stands for; raises BadWhen."""
         last = self.wait(self.engine.point())
@@ -98,36 +108,10 @@ class Present:
         return when.parse(text, self.engine.clock(), local_zone(), snapshot, 1, last)
 
 
-class Past:
-    """What was true at one tid; it never changes."""
-
-    def __init__(self, present: Present, tid: int) -> None:
-        self._present = present
-        self.tid = tid
-
-    def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Runner; raises HistoryPruned."""
-        return self._present.engine.run_now(lambda tx: op(tx, *args, **kwargs), self.tid)
-
-    def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Raises OSError EROFS."""
-        raise read_only("the past does not change")
-
-    def at(self, when: str) -> Runner:
-        """See Runner; "" leads back to the present."""
-        return self._present.at(when)
-
-    def hold(self, obj: int) -> None:
-        """Nothing to do."""
-
-    def release(self, obj: int) -> None:
-        """Nothing to do."""
-
-
 class InFrozen(InTransaction):
     """Runs operations inside a transaction whose records are fetched as they are needed."""
 
-    def __init__(self, outer: transaction.Transaction, present: Present) -> None:
+    def __init__(self, outer: Records, present: Present) -> None:
         super().__init__(outer, present.at)
         self._present = present
 
@@ -144,57 +128,6 @@ class InFrozen(InTransaction):
     def _on_loop(self, work: Callable[[], T]) -> T:
         present = self._present
         return present.wait(present.engine.run_in(self.outer, lambda tx: work()))
-
-
-class Transaction(Tree):
-    """The filesystem as of one moment, with this transaction's own changes on top: all of them happen, or none.
-
-    Use it as `with fs.transaction() as tx:`. It commits when the block ends and is given up when the block raises.
-    After the commit `tid` names the state it made, which is durable.
-    """
-
-    def __init__(self, fs: Cluster, present: Present, caller: Caller) -> None:
-        self._work = present.wait(present.engine.begin())
-        self._inside = InFrozen(self._work, present)
-        super().__init__(self._inside, caller)
-        self._fs, self._present = fs, present
-        self._files: weakref.WeakSet[files.AnyFile] = weakref.WeakSet()
-        self.tid: int | None = None  # of its commit
-
-    def _opened(self, file: files.AnyFile) -> None:
-        self._files.add(file)
-
-    def commit(self) -> int:
-        """Commit and return the tid; raises Collision, which names the paths, when what was read has changed since."""
-        for file in list(self._files):
-            if not file.closed:
-                file.flush()
-        self._inside.closed = True
-        try:
-            self.tid = self._present.wait(self._present.engine.commit(self._work))
-        except Collision as collision:
-            raise self._fs.explained(collision) from None
-        return self.tid
-
-    def rollback(self) -> None:
-        """Give up: nothing of it has happened."""
-        if not self._inside.closed:
-            self._inside.closed = True
-            engine = self._present.engine
-            engine.loop.call_soon_threadsafe(engine.give_up, self._work)
-
-    def __enter__(self) -> Transaction:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._inside.closed:
-            return
-        if kind is None:
-            self.commit()
-        else:
-            self.rollback()
 
 
 class Cluster(OverTime, Tree):
@@ -237,7 +170,15 @@ class Cluster(OverTime, Tree):
 
     def transaction(self) -> Transaction:
         """A transaction on the state of this moment; see Transaction."""
-        return Transaction(self, self._present, self._caller)
+        work = self._present.begin()
+        assert isinstance(work.view, HeldView)
+        return Transaction(
+            InFrozen(work, self._present),
+            self._caller,
+            work.view.at,
+            commit=partial(self._commit, work),
+            give_up=partial(self._present.give_up, work),
+        )
 
     def run(self, function: Callable[[Transaction], T], retries: int = TRANSACTION_RETRIES) -> T:
         """The result of `function(tx)`, whose transaction is committed; on Collision it is run again, at once.
@@ -245,21 +186,13 @@ class Cluster(OverTime, Tree):
         So it may be called several times; what it does besides using `tx` happens each time. Raises the last
         Collision when all retries are used up: each means that somebody else succeeded.
         """
-        while True:
-            try:
-                with self.transaction() as tx:
-                    return function(tx)
-            except Collision:
-                if retries <= 0:
-                    raise
-                retries -= 1
+        return transactions.run(self.transaction, function, retries)
 
-    def explained(self, collision: Collision) -> Collision:
-        """The same collision with the path it is about."""
-        path = self._present.read(path_of_key, collision.key) if collision.key else None
-        if path is None:
-            return collision
-        return Collision(collision.key, collision.tid, collision.freeze, (path,))
+    def _commit(self, work: Records) -> int:
+        try:
+            return self._present.wait(self._present.engine.commit(work))
+        except Collision as collision:
+            raise transactions.explained(collision, self._present) from None
 
     # -- the cluster
 
@@ -278,12 +211,7 @@ class Cluster(OverTime, Tree):
     def statvfs(self, path: paths.AnyPath = "/") -> StatVfs:
         """Space on the master in use under the names of os.statvfs; the same for every path."""
         fields = self.status()
-        blocks, usable = fields.get("total", 0) // _BLOCK, fields.get("free", 0) // _BLOCK
-        free = usable + fields.get("reserve", 0) // _BLOCK
-        return StatVfs(
-            f_bsize=_BLOCK, f_frsize=_BLOCK, f_blocks=blocks, f_bfree=free, f_bavail=usable,
-            f_files=0, f_ffree=0, f_favail=0, f_flag=0, f_namemax=NAME_MAX,
-        )  # fmt: skip
+        return statvfs_of(fields.get("total", 0), fields.get("free", 0), fields.get("reserve", 0))
 
     # -- the end
 

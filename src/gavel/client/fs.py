@@ -10,86 +10,31 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
-from gavel.client import files, jobs, paths
+from gavel.client import jobs, paths, transactions
 from gavel.client.driving import OnProgress, drive
 from gavel.client.looking_back import When
 from gavel.client.over_time import OverTime
 from gavel.client.paths import AnyPath
-from gavel.client.results import Info, Progress, StatVfs
-from gavel.client.runner import InTransaction, Runner
-from gavel.client.states import Past, Present, orphaned, path_of_key
+from gavel.client.results import Info, Progress, StatVfs, statvfs_of
+from gavel.client.runner import InTransaction, Past, Runner
+from gavel.client.states import Present, orphaned
+from gavel.client.transactions import Transaction
 from gavel.client.tree import AsOf, Tree
 from gavel.client.upkept import Upkept
 from gavel.client.watch import Watch
 from gavel.errors import Collision
 from gavel.filesystem.caller import Caller
 from gavel.filesystem.check import Problem
-from gavel.limits import NAME_MAX, TRANSACTION_RETRIES
+from gavel.limits import TRANSACTION_RETRIES
 from gavel.runtime.engine import Engine, Optimistic
 
 T = TypeVar("T")
 
 _at_exit: set[Fs] = set()  # open volumes that nobody has closed yet
-
-_BLOCK = 4096  # unit in which statvfs counts
-
-
-class Transaction(Tree):
-    """The filesystem as of one moment, with this transaction's own changes on top: all of them happen, or none.
-
-    Use it as `with fs.transaction() as tx:`. It commits when the block ends and is given up when the block raises.
-    After the commit `tid` names the state it made.
-    """
-
-    def __init__(self, fs: Fs, work: Optimistic, caller: Caller, sync: bool) -> None:
-        self._inside = InTransaction(work.tx, fs._at)
-        super().__init__(self._inside, caller)
-        self._fs, self._work, self._durably = fs, work, sync
-        self._files: weakref.WeakSet[files.AnyFile] = weakref.WeakSet()
-        self.freeze = work.freeze  # the tid whose state it sees
-        self.tid: int | None = None  # of its commit
-
-    def _opened(self, file: files.AnyFile) -> None:
-        self._files.add(file)
-
-    def commit(self) -> int:
-        """Commit and return the tid; raises Collision, which names the paths, when what was read has changed since.
-
-        Files opened for writing are flushed first. Durable when it returns if the transaction was begun with `sync`.
-        """
-        for file in list(self._files):
-            if not file.closed:
-                file.flush()
-        self._inside.closed = True
-        self.tid = self._fs._commit(self._work)
-        if self._durably:
-            self._fs.sync()
-        return self.tid
-
-    def rollback(self) -> None:
-        """Give up: nothing of it has happened."""
-        if not self._inside.closed:
-            self._inside.closed = True
-            self._fs._give_up(self._work)
-
-    def __enter__(self) -> Transaction:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._inside.closed:
-            return
-        if kind is None:
-            try:
-                self.commit()
-            finally:
-                self.rollback()
-        else:
-            self.rollback()
 
 
 class Fs(Upkept, OverTime, Tree):
@@ -160,7 +105,15 @@ class Fs(Upkept, OverTime, Tree):
     def transaction(self, *, sync: bool = False) -> Transaction:
         """A transaction on the state of this moment; see Transaction. With `sync` its commit returns once durable."""
         with self._engine.turn:
-            return Transaction(self, self._engine.begin(), self._caller, sync)
+            work = self._engine.begin()
+            return Transaction(
+                InTransaction(work.tx, self._at),
+                self._caller,
+                work.freeze,
+                commit=partial(self._commit, work),
+                give_up=partial(self._give_up, work),
+                committed=self.sync if sync else lambda: None,
+            )
 
     def run(self, function: Callable[[Transaction], T], retries: int = TRANSACTION_RETRIES, *, sync: bool = False) -> T:
         """The result of `function(tx)`, whose transaction is committed; on Collision it is run again, at once.
@@ -169,34 +122,20 @@ class Fs(Upkept, OverTime, Tree):
         the state it worked on is a Collision, too. Raises the last one when all retries are used up: each means that
         somebody else succeeded.
         """
-        while True:
-            try:
-                with self.transaction(sync=sync) as tx:
-                    return function(tx)
-            except Collision:
-                if retries <= 0:
-                    raise
-                retries -= 1
+        return transactions.run(partial(self.transaction, sync=sync), function, retries)
 
     def _commit(self, work: Optimistic) -> int:
         with self._engine.turn:
             try:
                 tid = self._engine.commit(work)
             except Collision as collision:
-                raise self.explained(collision) from None
+                raise transactions.explained(collision, self._present) from None
             self._present.reap(orphaned(work.tx.writes))
             return tid
 
     def _give_up(self, work: Optimistic) -> None:
         with self._engine.turn:
             self._engine.give_up(work)
-
-    def explained(self, collision: Collision) -> Collision:
-        """The same collision with the paths it is about."""
-        path = self._present.read(path_of_key, collision.key)
-        if path is None:
-            return collision
-        return Collision(collision.key, collision.tid, collision.freeze, (path,))
 
     # -- upkeep
 
@@ -221,12 +160,7 @@ class Fs(Upkept, OverTime, Tree):
         with self._engine.turn:
             space = self._engine.space()
             read_only = self._engine.volume.read_only
-        blocks, usable = space.total // _BLOCK, space.free // _BLOCK
-        free = (space.free + space.reserve) // _BLOCK
-        return StatVfs(
-            f_bsize=_BLOCK, f_frsize=_BLOCK, f_blocks=blocks, f_bfree=free, f_bavail=usable,
-            f_files=0, f_ffree=0, f_favail=0, f_flag=1 if read_only else 0, f_namemax=NAME_MAX,
-        )  # fmt: skip
+        return statvfs_of(space.total, space.free, space.reserve, read_only)
 
     def watch(self, path: AnyPath = "/", *, since: When | None = None, timeout: float | None = None) -> Watch:
         """An iterator over what is committed in a tree from now (or from `since`) on; see Watch."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat as modes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from gavel.filesystem.inode import Inode
+from gavel.limits import NAME_MAX
 
 if TYPE_CHECKING:
     from gavel.client.tree import ReadTree
@@ -134,6 +136,18 @@ class StatVfs(msgspec.Struct, frozen=True):
     f_favail: int
     f_flag: int
     f_namemax: int
+
+
+_BLOCK: Final = 4096  # unit in which statvfs counts
+
+
+def statvfs_of(total: int, free: int, reserve: int, read_only: bool = False) -> StatVfs:
+    """The sizes of a volume, in bytes, as statvfs tells them; `reserve` is free, but not for everybody."""
+    return StatVfs(
+        f_bsize=_BLOCK, f_frsize=_BLOCK, f_blocks=total // _BLOCK, f_bfree=(free + reserve) // _BLOCK,
+        f_bavail=free // _BLOCK, f_files=0, f_ffree=0, f_favail=0, f_flag=os.ST_RDONLY if read_only else 0,
+        f_namemax=NAME_MAX,
+    )  # fmt: skip
 
 
 class Info(msgspec.Struct, frozen=True):

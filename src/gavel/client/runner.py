@@ -43,6 +43,42 @@ def read_only(why: str = "") -> OSError:
     return OSError(errno.EROFS, f"{text} ({why})" if why else text)
 
 
+class HasPast(Protocol):
+    """A present that can be read as of any tid."""
+
+    def read_at(self, tid: int, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of an operation that only reads, on the state of a tid; raises HistoryPruned."""
+
+    def at(self, when: str) -> Runner:
+        """See Runner."""
+
+
+class Past:
+    """What was true at one tid; it never changes, and keeps everything."""
+
+    def __init__(self, present: HasPast, tid: int) -> None:
+        self._present = present
+        self.tid = tid
+
+    def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Runner; raises HistoryPruned."""
+        return self._present.read_at(self.tid, op, *args, **kwargs)
+
+    def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Raises OSError EROFS."""
+        raise read_only("the past does not change")
+
+    def at(self, when: str) -> Runner:
+        """See Runner; "" leads back to the present."""
+        return self._present.at(when)
+
+    def hold(self, obj: int) -> None:
+        """Nothing to do."""
+
+    def release(self, obj: int) -> None:
+        """Nothing to do."""
+
+
 class InTransaction:
     """Runs operations inside one open transaction.
 

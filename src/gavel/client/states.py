@@ -1,4 +1,4 @@
-"""The two states of an open volume that operations run on: its present and its past.
+"""What operations on an open volume run on.
 
 The engine's turn is held for one operation at a time, so callers in several threads interleave between operations
 and never within one. On an event loop the turn is always free.
@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from gavel.client import paths
-from gavel.client.runner import Operation, P, Runner, read_only
+from gavel.client.runner import Operation, P, Past, Runner, read_only
 from gavel.errors import ReadOnly, VolumeFull
 from gavel.filesystem import orphans
 from gavel.history.history import History
@@ -64,6 +63,12 @@ class Present:
         engine = self.engine
         with engine.turn:
             return engine.read(op, *args, **kwargs)
+
+    def read_at(self, tid: int, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See HasPast."""
+        engine = self.engine
+        with engine.turn:
+            return engine.read_at(tid, op, *args, **kwargs)
 
     def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner."""
@@ -138,34 +143,6 @@ class Present:
                 self._engine.reap_later([obj])  # a huge one: the rest when there is time
 
 
-class Past:
-    """What was true at one tid; it never changes."""
-
-    def __init__(self, present: Present, tid: int) -> None:
-        self._present = present
-        self.tid = tid
-
-    def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Runner; raises HistoryPruned."""
-        engine = self._present.engine
-        with engine.turn:
-            return engine.read_at(self.tid, op, *args, **kwargs)
-
-    def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Raises OSError EROFS."""
-        raise read_only("the past does not change")
-
-    def at(self, when: str) -> Runner:
-        """See Runner; "" leads back to the present."""
-        return self._present.at(when)
-
-    def hold(self, obj: int) -> None:
-        """Nothing to do: the past keeps everything."""
-
-    def release(self, obj: int) -> None:
-        """Nothing to do."""
-
-
 def orphaned(writes: dict[bytes, bytes | None]) -> list[int]:
     """The objects that these writes left without a name."""
     return [
@@ -173,16 +150,3 @@ def orphaned(writes: dict[bytes, bytes | None]) -> list[int]:
         for key, value in writes.items()
         if key[2] == records.ROOT and value is not None and records.parse(key).type == records.ORPHAN
     ]
-
-
-def path_of_key(tx: Transaction, key: bytes) -> str | None:
-    """The path of what a record belongs to, for people; None for records that belong to no file."""
-    from gavel.client.operations import path_of
-
-    record = records.parse(key)
-    if record.locality == records.ROOT:
-        return None
-    base = path_of(tx, record.object)
-    if record.locality != records.ENTRIES or base is None or not record.subkey:
-        return base
-    return paths.join(base, paths.decode(records.entry_name(key)))

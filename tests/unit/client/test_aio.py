@@ -8,7 +8,8 @@ import pytest
 
 import gavel
 from gavel.client import aio
-from gavel.client.fs import Fs, Transaction
+from gavel.client.fs import Fs
+from gavel.client.transactions import Transaction
 from gavel.client.tree import AsOf, ReadTree, Tree
 from gavel.errors import Collision, VolumeBusy
 from tests.contracts.api import WHO, formatted

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gavel.client.cluster import Cluster, Transaction
+from gavel.cache.held_view import HeldView
+from gavel.client.cluster import Cluster
+from gavel.client.transactions import Transaction
 from gavel.errors import BadWhen, Collision
 from tests.unit.client.remotely import clusters
 
@@ -63,6 +66,25 @@ def test_a_transaction_is_whole_and_sees_one_state(two: tuple[Cluster, Cluster])
     tx.write_bytes("never", os.urandom(300_000))
     tx.rollback()
     assert not other.exists("never")
+
+
+def test_a_flush_that_fails_in_the_commit_gives_the_transaction_up(two: tuple[Cluster, Cluster]) -> None:
+    """What was staged for it stayed for as long as the connection did."""
+    one, other = two
+    tx = one.transaction()
+    tx.write_bytes("big", os.urandom(300_000))
+    file = tx.open("far", "wb")
+    file.seek((1 << 63) - 9)
+    file.write(b"beyond the largest size, which nobody looks at before it is flushed")
+    with pytest.raises(OSError) as caught, tx:
+        assert not other.exists("big")
+    assert caught.value.errno == errno.EFBIG
+    assert one.tid() == other.tid()  # what the loop was told before is done
+    assert isinstance(tx._inside.outer.view, HeldView) and tx._inside.outer.view.staged == []
+    with pytest.raises(ValueError, match="over"):
+        tx.exists("big")
+    assert other.listdir("/") == []
+    file.raw.close()  # type: ignore[union-attr]  # so that its end does not try to flush
 
 
 def test_a_collision_names_the_path_and_nothing_has_happened(two: tuple[Cluster, Cluster]) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 import gavel
-from gavel.client.fs import Fs, Transaction
+from gavel.client.fs import Fs
+from gavel.client.transactions import Transaction
 from gavel.errors import Collision, FreezePruned, HistoryPruned
 from gavel.upkeep.prune import moving
 
