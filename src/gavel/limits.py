@@ -59,6 +59,8 @@ COPY_RECORDS_MAX: Final = 4096  # data records one copy_file_range shares; half 
 FUSE_REQUEST_MAX: Final = 1 * MIB  # one read or write; the kernel's own limit unless fs.fuse.max_pages_limit is raised
 READ_AHEAD: Final = 4 * MIB  # what the kernel may ask for ahead of a sequential reader; keeps the loop busy meanwhile
 HAND_OVER_SECONDS: Final = 4  # how long data of open files stays in the kernel's cache alone; below FLUSH_SECONDS
+VIEW_NODES: Final = 32_768  # as-of nodes the kernel may know before it is told to forget the older views; some 25 MB
+VIEW_WAYS: Final = 1024  # names with `@@` it may know in the same sense
 REAP_OBJECTS: Final = 32  # orphans deleted in one turn of the event loop; a millisecond or so
 REAP_WAITING: Final = 10_000  # orphans that may wait for a quiet moment; more are deleted among the requests
 
@@ -134,6 +136,7 @@ VOUCH_ITEMS_MAX: Final = 8192  # in one batch; some 400 KB
 KNOWN_MAX: Final = 8192  # decisions in one piece of catching up; some 350 KB
 REGISTERS_REPORTED: Final = 250_000  # registers kept, some 200 MB: the voter that holds them is named in the log
 UNDECIDED_MAX: Final = 8192  # registers open at once, so that a start record that carries them is one frame
+CARRY_RECENT: Final = 2048  # decisions below its watermark that a sealed voter tells of, a second of them; 90 KB
 TRANSACTION_LIFE_US: Final = 30_000_000  # after its birth, in which a transaction may be proposed
 CLOCK_RESERVE_US: Final = 3_000_000  # how far ahead of the clock is reserved; what a restart skips
 CLOCK_RENEW_US: Final = 1_500_000  # reserve again when less than this is left

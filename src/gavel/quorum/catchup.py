@@ -32,7 +32,7 @@ class CatchUps:
         self._desk = desk
         self._registers = registers
         self._watermark = watermark
-        self.informed = True  # the decisions of the former epoch are known here
+        self.informed = True  # every decision at or below S about a living transaction is known here
         self._asked: CatchUp | None = None  # what is under way
         self._peer = -1
         self._asked_at = 0
@@ -141,14 +141,13 @@ class CatchUps:
                 self._asked = None
                 self.look()
 
-    def restart(self, informed: bool) -> None:
+    def restart(self) -> None:
         """A new epoch: what was asked for is asked again, by what is needed now."""
         self._asked = None
-        self.informed = informed
         self._freeze()
 
     def _freeze(self) -> None:
-        """Nothing is executed on half of what was to be installed, nor by a voter that lacks the former decisions."""
+        """Nothing is executed on half of what was to be installed, nor by a voter that lacks decisions."""
         self._watermark.frozen = self.left is not None or (self._desk.voter and not self.informed)
 
     def _begin(self) -> None:
@@ -213,20 +212,21 @@ class CatchUps:
         for tx, value in piece.known:
             self._registers.learn(tx, value)
         if last:
-            self._finish(piece)
+            self._finish(piece, asked)
         else:
             desk.write(entries.Filling(piece.lo, piece.hi, piece.following))
             self.left = entries.Filling(piece.lo, piece.hi, piece.following)
             self._ask(node, CatchUp(piece.lo, piece.hi, piece.following, asked.least, asked.known_above))
 
-    def _finish(self, piece: Piece) -> None:
+    def _finish(self, piece: Piece, asked: CatchUp) -> None:
         desk = self._desk
+        self.informed = asked.known_above < NOTHING
         self.left = self._asked = None
-        self.informed = desk.voter
         desk.write(entries.Filled(piece.hi, self.informed))
         self._watermark.jump(piece.hi)
         desk.clock.observe(piece.hi)
         self._registers.highest = max(self._registers.highest, desk.machine.applied_tid)
+        self._registers.complete = max(self._registers.complete, piece.hi)
         desk.urge()
         if not desk.voter:
             self.look()

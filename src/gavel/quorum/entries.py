@@ -56,10 +56,12 @@ class Reserved(Struct, array_like=True, frozen=True, gc=False, tag=5):
 
 
 class Began(Struct, array_like=True, frozen=True, gc=False, tag=6):
-    """The core was started for the nth time: an incarnation."""
+    """The core was started for the nth time: an incarnation. `complete`: everything decided above it, up to S, has a
+    register here; entries of former releases do not say."""
 
     incarnation: Natural
     start: Natural
+    complete: Natural | None = None
 
 
 class Stable(Struct, array_like=True, frozen=True, gc=False, tag=7):
@@ -91,8 +93,7 @@ class Backed(Struct, array_like=True, frozen=True, gc=False, tag=10):
 
 
 class Installed(Struct, array_like=True, frozen=True, gc=False, tag=11):
-    """The epoch that is now. `informed`: the decisions of the former are known here, or will be when its stable tid
-    is reached."""
+    """The epoch that is now. `informed`: every decision at or below S about a living transaction is known here."""
 
     record: Record
     informed: bool

@@ -9,7 +9,7 @@ change, and finish one that another left half done.
 Invariants:
 - a sealed voter promises, accepts and vouches nothing more in its epoch;
 - a start record carries every value that was or may have been decided above its `stable`; everything else that was
-  undecided is void;
+  undecided is void. `stable` never goes back from one record to the next;
 - nobody acts in an epoch before the record is durable here, and the durable watermark has reached the record's;
 - nor before it has seen the clocks of a majority: a tid of next year could never be taken back.
 """
@@ -17,10 +17,11 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import nlargest
 
-from gavel.errors import GavelError, Superseded
+from gavel.errors import BadRequest, GavelError, Superseded
 from gavel.keys.tid import end_of
-from gavel.limits import RESEAL_MS
+from gavel.limits import CARRY_RECENT, RESEAL_MS
 from gavel.quorum import entries
 from gavel.quorum.catchup import CatchUps
 from gavel.quorum.desk import Desk
@@ -109,10 +110,9 @@ class Epochs:
         self._wanted = asked.members
         self._stop()
         desk.note_stable()
-        desk.promise(
-            node,
-            Sealed(asked.ballot, self._accepted, self._backed, self._known(), self.sealed_at or 0, desk.stable),
-        )
+        known, since = self._known()
+        clock = self.sealed_at or 0
+        desk.promise(node, Sealed(asked.ballot, self._accepted, self._backed, known, clock, desk.stable, since))
 
     def _stop(self) -> None:
         desk = self._desk
@@ -125,14 +125,23 @@ class Epochs:
                 register.attempt = None
         self.judge()
 
-    def _known(self) -> list[tuple[TxId, int, int, int]]:
-        """Transactions whose value a start record may have to carry."""
-        stable = self._desk.stable
-        return [
-            (r.tx, r.accepted, r.value, r.decided)
-            for r in self._registers.table.values()
+    def _known(self) -> tuple[list[tuple[TxId, int, int, int]], int]:
+        """Transactions whose value a start record may have to carry, and the tid above which no decision is missing.
+
+        Those of late below the own watermark are told, too: others who stay may not be so far yet.
+        """
+        stable, table = self._desk.stable, self._registers.table
+        found = [
+            r
+            for r in table.values()
             if r.end > stable and (r.decided > stable or r.decided == ABORT or (r.decided == UNDECIDED and r.accepted))
         ]
+        since = min(self._registers.complete, stable)
+        below = (r for r in table.values() if since < r.decided <= stable)
+        lately = nlargest(CARRY_RECENT + 1, below, key=lambda register: register.decided)
+        if len(lately) > CARRY_RECENT:
+            since = lately.pop().decided
+        return [(r.tx, r.accepted, r.value, r.decided) for r in found + lately], since
 
     def choose(self, node: int, asked: Choose) -> None:
         """Accept a start record."""
@@ -154,6 +163,8 @@ class Epochs:
             wanted = check(request.members)
         except GavelError as error:
             return error
+        if any(node in self._desk.electorate.witnesses for node in wanted.masters + wanted.slaves):
+            return BadRequest("a witness keeps no data; have it removed, and join as another node")
         if wanted.members != self._desk.electorate.members:
             self._requests.append(request)
             self._propose(wanted.members)
@@ -199,7 +210,9 @@ class Epochs:
     def _compose(self, change: Change) -> Record:
         answers = list(change.answers.values())
         rules = self._desk.rules
-        stable = max(answer.stable for answer in answers)
+        # What every answer has, if the lists reach back so far: then no member that is lost later is needed for it.
+        lists = max(answer.stable if answer.since is None else answer.since for answer in answers)
+        stable = max(min(answer.stable for answer in answers), lists, self._desk.start_stable)
         best: dict[TxId, tuple[int, int]] = {}
         for answer in answers:
             for tx, accepted, value, decided in answer.known:
@@ -233,10 +246,10 @@ class Epochs:
         desk = self._desk
         if record.epoch <= desk.epoch and desk.electorate.members:
             return
-        informed = self._enter(record)
+        self._enter(record)
         self._installed = False
         if desk.rules.durable_install:
-            desk.write(entries.Installed(record, informed))
+            desk.write(entries.Installed(record, self._catch_ups.informed))
         desk.mute = desk.mute or self._was_alone
         self.judge()
         desk.when_durable(lambda: self._is_installed(record))
@@ -250,11 +263,9 @@ class Epochs:
 
     _was_alone = False
 
-    def _enter(self, record: Record, live: bool = True) -> bool:
-        """Take on the epoch; whether the decisions of the former are known here, or will be when S has reached the
-        record's."""
+    def _enter(self, record: Record, live: bool = True) -> None:
+        """Take on the epoch."""
         desk = self._desk
-        informed = desk.voter and self._catch_ups.informed
         self._was_alone = desk.alone
         if desk.alone and live:
             self._write_down()
@@ -266,9 +277,8 @@ class Epochs:
         self._registers.void(record)
         desk.drop_votes(FACTS)
         self._watermark.restart()
-        self._catch_ups.restart(informed)
+        self._catch_ups.restart()
         desk.clock.observe(end_of(record.floor))
-        return informed
 
     def _write_down(self) -> None:
         """A group of one kept its decisions in memory only; those who join would decide the living ones anew."""

@@ -188,6 +188,8 @@ class Sealed(Struct, array_like=True, frozen=True, gc=False, tag=14):
     known: list[tuple[TxId, Natural, Natural, Value]]
     clock: Natural
     stable: Natural
+    since: Natural | None = None
+    """`known` has every decision above it that is known here; without one, above `stable`"""
 
 
 class Choose(Struct, array_like=True, frozen=True, gc=False, tag=15):

@@ -131,6 +131,7 @@ class Quorum:
         self.asking = Asking(desk, self.registers, self.coordinator, self.watermark, self.reads, self.epochs)
         desk.enter(0, Electorate(founding))
         self._left: entries.Filling | None = None
+        self._complete: int | None = 0  # as the last start or snapshot said
         self._last_now = 0
         self._armed = -1  # in desk.time
         self._beat_at = self._looked_at = self._vouched_at = self._busy_until = 0
@@ -183,6 +184,7 @@ class Quorum:
                     desk.stable = desk.durable_stable = max(desk.stable, entry.tid)
                 case entries.Began():
                     desk.incarnation, desk.starts = entry.incarnation, entry.start
+                    self._complete = entry.complete
                 case entries.Seen():
                     self.identities.replay(entry)
                 case entries.Filling():
@@ -190,6 +192,7 @@ class Quorum:
                 case entries.Filled():
                     self._left = None
                     self.catch_ups.informed = entry.informed
+                    self.registers.complete = max(self.registers.complete, entry.hi)
                 case _:
                     self.epochs.replay(entry)
 
@@ -201,10 +204,12 @@ class Quorum:
         desk.durable_position = desk.position
         desk.incarnation = max(desk.incarnation + 1, now // 1000)
         desk.starts += 1
-        desk.write(entries.Began(desk.incarnation, desk.starts))
         applied = desk.machine.applied_tid
         if desk.alone:
             desk.stable = desk.durable_stable = max(desk.stable, applied)
+        known = None if desk.alone else self._complete
+        self.registers.complete = max(self.registers.complete, desk.stable if known is None else known)
+        desk.write(entries.Began(desk.incarnation, desk.starts, self.registers.complete))
         self.registers.highest = max(self.registers.highest, applied)
         desk.clock.observe(max(applied, self.registers.highest))
         self.watermark.resume()
@@ -466,7 +471,7 @@ class Quorum:
         desk = self.desk
         reserved = desk.clock.tick if final and desk.alone else desk.clock.reserved
         head: list[entries.Entry] = [
-            entries.Began(desk.incarnation, desk.starts),
+            entries.Began(desk.incarnation, desk.starts, self.registers.complete),
             entries.Reserved(reserved),
         ]
         if self.epochs.record is not None:

@@ -111,6 +111,7 @@ class Registers:
         self.fresh_decisions: list[Register] = []  # for the watermark, which executes them
         self.listed: list[TxId] = []  # in the order in which there was something new to vouch
         self.highest = 0  # the highest value accepted or known
+        self.complete = 0  # everything decided above it, up to S, has a register here
         self._settling: list[Register] = []  # decided, perhaps not durably
         self._buckets: dict[int, list[TxId]] = {}
         self._parked: dict[bytes, dict[tuple[int, TxId], Prepare]] = {}  # by the blob they wait for
@@ -281,7 +282,7 @@ class Registers:
 
     def forget(self, horizon: int) -> int:
         """Drop the registers whose lives end at or below it; how many."""
-        dropped = 0
+        dropped, complete = 0, self.complete
         for blob, parked in list(self._parked.items()):
             self._parked[blob] = {at: asked for at, asked in parked.items() if asked.tx in self.undecided}
             if not self._parked[blob]:
@@ -291,7 +292,9 @@ class Registers:
                 register = self.table.pop(tx)
                 assert register.decided != UNDECIDED or tx in self.over, f"{tx} is forgotten undecided"
                 self.over.pop(tx, None)
+                complete = max(complete, register.decided)
                 dropped += 1
+        self.complete = complete
         return dropped
 
     def drop_executed(self, ended: Iterable[TxId]) -> None:
@@ -299,6 +302,7 @@ class Registers:
         for tx in ended:
             register = self.table[tx]
             if register.executed:
+                self.complete = max(self.complete, register.decided)
                 del self.table[tx]
                 bucket = self._buckets[register.end >> BUCKET_BITS]
                 if bucket[-1] is tx:

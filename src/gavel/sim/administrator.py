@@ -26,11 +26,11 @@ class Administrator:
 
     def __init__(self, cluster: Cluster, masters: int, lost: Callable[[int], None]) -> None:
         self._cluster = cluster
-        self._masters = masters
         self._lost = lost
         self._random = cluster.world.stream("administrator")
         self._told: dict[int, Callable[[Status], None]] = {}
         self._tickets = 0
+        self._asked = [list(range(1, masters + 1))]  # all sets of members that may have come to be
 
     def answered(self, request: Any, result: Any) -> None:
         """A master answers."""
@@ -48,8 +48,8 @@ class Administrator:
             self._cluster.hosts[node].request(Checkpoint(self._tickets), "checkpoint")
 
     def wipe(self, node: int) -> None:
-        """A disk is lost for good; only ever one, and only of those who can bear it."""
-        if self._masters >= 3 and not self._cluster.gone():
+        """A disk is lost for good; only ever one, and only if all members there may be now can bear it."""
+        if all(len(members) >= 3 for members in self._asked) and not self._cluster.gone():
             self._cluster.lose(node)
             self._lost(node)
 
@@ -59,7 +59,7 @@ class Administrator:
 
         def change(status: Status) -> None:
             left = self._cluster.left()
-            wanted = [member.node for member in status.members]
+            wanted = [member.node for member in status.members if member.node in left]
             others = [node for node in left if node not in wanted]
             draw = random.random()
             if draw < 0.4 and others and wanted:
@@ -95,6 +95,7 @@ class Administrator:
             self._random.choice(up).request(GetStatus(self._tickets), "status")
 
     def _reconfigure(self, status: Status, wanted: list[int]) -> None:
+        self._asked.append(wanted)
         self._tickets += 1
         members = [Member(node, MASTER) for node in sorted(set(wanted))]
         self._cluster.world.tell("admin", f"asks n{status.node} for the members {sorted(set(wanted))}")

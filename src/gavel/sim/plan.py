@@ -135,7 +135,7 @@ def draw(seed: int, masters: int | None = None, focus: str = "", without: frozen
     exist = [kind for kind in KINDS if random.random() < 0.35 or kind in FOCI[focus]]
     if not spares:
         exist = [kind for kind in exist if kind not in ("members", "wipe")]
-    elif "wipe" in exist and "members" in exist:  # one of three lost and another given up on is a majority lost
+    elif count < 3 and "wipe" in exist:  # a group of two cannot bear it
         exist.remove("wipe")
     faults = [fault for kind in exist for fault in _faults(random, kind, count + spares, duration, stretch)]
     return replace(plan, faults=tuple(sorted(faults)))

@@ -20,7 +20,8 @@ SAMPLES: dict[str, Any] = {
     "promised": 3, "through": 4, "stable": 5, "number": 6, "highest": 7, "members": [Member(1, 0)], "record": RECORD,
     "known": [(TX, 1, 2, -1)], "clock": 8, "lo": 9, "hi": 10, "cursor": b"c", "least": 11, "known_above": 12,
     "data": b"d", "following": None, "position": 13, "total": 14, "incarnation": 15, "epoch": 16, "carry": [(TX, 1)],
-    "floor": 17, "tick": 18, "start": 19, "tid": 20, "node": 21, "informed": True, "decided": -1,
+    "floor": 17, "tick": 18, "start": 19, "tid": 20, "node": 21, "informed": True, "decided": -1, "since": 22,
+    "complete": 23,
 }  # fmt: skip
 
 

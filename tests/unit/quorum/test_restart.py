@@ -29,6 +29,7 @@ def knowledge(core: Quorum) -> dict[str, Any]:
         "reserved": desk.clock.reserved,
         "sealed": (core.epochs.sealed_at, core.epochs._promised, core.epochs._accepted, core.epochs._backed),
         "informed": core.catch_ups.informed,
+        "complete": max(core.registers.complete, core._complete or 0),
     }
 
 
