@@ -49,3 +49,11 @@ class Cached(Protocol):
 
     def at_hand(self, offset: int, length: int) -> bool:
         """Whether reading this would not have to wait; False where that cannot be told."""
+
+
+@runtime_checkable
+class Descriptor(Protocol):
+    """A device that is a file of the host's."""
+
+    def fileno(self) -> int:
+        """The open file, to be synced by somebody else; -1 where there is not just one."""

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from gavel.errors import DeviceFailed
 from gavel.limits import BIG_BLOCK
-from gavel.media.device import Buffer, Cached, Device, Sparse
+from gavel.media.device import Buffer, Cached, Descriptor, Device, Sparse
 
 
 @runtime_checkable
@@ -71,6 +71,11 @@ class SpanDevice:
         for device in self._members:
             if isinstance(device, Closes):
                 device.close()
+
+    def fileno(self) -> int:
+        """See media.device.Descriptor."""
+        only = self._members[0]
+        return only.fileno() if len(self._members) == 1 and isinstance(only, Descriptor) else -1
 
     def size(self) -> int:
         """See media.device: where the last member ends."""

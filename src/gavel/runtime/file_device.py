@@ -86,7 +86,7 @@ class FileDevice:
         return self.path
 
     def fileno(self) -> int:
-        """The open file, for a sync in another thread."""
+        """See media.device.Descriptor."""
         return self._fd
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from gavel.errors import DeviceFailed
-from gavel.media.device import Cached, Device
+from gavel.media.device import Cached, Descriptor, Device
+from gavel.runtime.kernel_sync import KernelSync
 from gavel.runtime.turn import Turn
 
 Done = Callable[[DeviceFailed | None], None]
@@ -49,6 +51,17 @@ def _sync(device: Device) -> DeviceFailed | None:
     return None
 
 
+def _kernel_sync(loop: asyncio.AbstractEventLoop) -> KernelSync | None:
+    try:
+        return KernelSync(loop)
+    except OSError:
+        return None
+
+
+def _failed(number: int) -> DeviceFailed | None:
+    return DeviceFailed("sync", 0, os.strerror(number)) if number else None
+
+
 def _far(device: Device, ranges: Ranges) -> list[tuple[int, int]]:
     """Those that the host does not have in memory: only they are worth another thread's time."""
     return [one for one in ranges if not (isinstance(device, Cached) and device.at_hand(*one))]
@@ -61,17 +74,28 @@ def _fetch(device: Device, ranges: Ranges) -> None:
 
 
 class LoopShell:
-    """Effects carried out on an asyncio loop; the device is synced in one thread, and read ahead in another."""
+    """Effects carried out on an asyncio loop; the device is synced by the kernel itself, else in one thread, and read
+    ahead in another."""
 
     def __init__(self, device: Device, loop: asyncio.AbstractEventLoop) -> None:
         self._device = device
         self._loop = loop
+        self._kernel = _kernel_sync(loop)
         self._syncer = ThreadPoolExecutor(1, "gavel-sync")
         self._fetcher = ThreadPoolExecutor(1, "gavel-fetch")
         self._open = True
 
     def sync(self, done: Done) -> None:
         """See Shell.sync."""
+        fd = self._device.fileno() if isinstance(self._device, Descriptor) else -1
+        if self._kernel is not None and fd >= 0:
+            try:
+                self._kernel.sync(fd, lambda number: done(_failed(number)))
+            except OSError:  # not for this kind of file, or not here at all
+                self._kernel.close()
+                self._kernel = None
+            else:
+                return
 
         def work() -> None:
             result = _sync(self._device)
@@ -106,6 +130,9 @@ class LoopShell:
     def close(self) -> None:
         """See Shell.close."""
         self._open = False
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
         self._syncer.shutdown(wait=True)
         self._fetcher.shutdown(wait=True)
 
