@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gavel.cache.held import Held
+from gavel.cache.held import OPEN, Held
 from gavel.keys.ranges import RangeSet
 from gavel.transaction.view import Miss
 
@@ -21,6 +21,7 @@ class HeldMachine(RuleBasedStateMachine):
     def start(self, small: bool) -> None:
         self.held = Held(6000 if small else 1 << 20)
         self.small = small
+        self.leased = RangeSet()
         self.answers: list[tuple[bytes, bytes, int, int, list[tuple[bytes, bytes]] | None]] = []
         self.states: list[State] = [{}, {}]  # by tid; 0 is before everything
 
@@ -30,6 +31,8 @@ class HeldMachine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS), value=st.none() | st.binary(min_size=1, max_size=3))
     def others_change(self, key: bytes, value: bytes | None) -> None:
+        if key in self.leased:
+            return
         state = dict(self.states[-1])
         state.pop(key, None)
         if value is not None:
@@ -40,6 +43,8 @@ class HeldMachine(RuleBasedStateMachine):
     def ask(self, lo: bytes, hi: bytes) -> None:
         """A master answers a Look: unchanged since the version that is held, or the records. The answer takes time."""
         for start, stop, _, upto in self.held.known(lo, hi) if lo < hi else ():
+            if upto == OPEN:
+                continue
             now = _part(self.states[-1], start, stop)
             same = upto and all(_part(state, start, stop) == now for state in self.states[upto:])
             self.answers.append((start, stop, upto, self.now, None if same else sorted(now.items())))
@@ -76,7 +81,7 @@ class HeldMachine(RuleBasedStateMachine):
                 self.held.take(start, stop, at, found)
         self.answers = on_their_way
         first, last = self.held.window([(lo, hi)])
-        assert first <= last == self.now
+        assert first <= self.now and last in (self.now, OPEN)
 
     @rule(reads=st.lists(st.tuples(EDGES, EDGES), max_size=3), key=st.sampled_from(KEYS), value=st.binary(max_size=2))
     def commit(self, reads: list[tuple[bytes, bytes]], key: bytes, value: bytes) -> None:
@@ -87,6 +92,8 @@ class HeldMachine(RuleBasedStateMachine):
                     _part(s, start, stop) != _part(self.states[-1], start, stop) for s in self.states[upto:]
                 ):
                     return  # it would collide
+        if any(self.leased.overlaps(*one) for one in [*footprint, (key, key + b"\0")]):
+            return  # it is written back there
         self.states.append({**self.states[-1], key: value})
         self.held.committed(self.now, footprint, {key: value})
         assert not self.small or self.held.size <= 6000
@@ -103,6 +110,7 @@ class HeldMachine(RuleBasedStateMachine):
     def scan(self, lo: bytes, hi: bytes) -> None:
         """A scan yields what is held up to the first gap, which it names together with all behind it."""
         found = []
+        self.held.stale = False
         try:
             for item in self.held.scan(lo, hi):
                 found.append(item)
@@ -113,8 +121,37 @@ class HeldMachine(RuleBasedStateMachine):
         known = self.held.known(lo, hi) if lo < hi else []
         assert all(upto for _, _, _, upto in known)
         assert found == [
-            item for start, stop, _, at in known for item in sorted(_part(self.states[at], start, stop).items())
+            item for start, stop, _, at in known for item in sorted(_part(self._state(at), start, stop).items())
         ]
+        assert self.held.stale == any(upto != OPEN for _, _, _, upto in known)
+
+    def _state(self, at: int) -> State:
+        return self.states[min(at, self.now)]
+
+    @rule(lo=EDGES, hi=EDGES)
+    def lease(self, lo: bytes, hi: bytes) -> None:
+        """Nobody else changes anything here from now on; masters name the tid of this moment."""
+        if lo < hi:
+            self.leased.add(lo, hi)
+            self.held.open(lo, hi, self.now)
+
+    @rule(lo=EDGES, hi=EDGES)
+    def recall(self, lo: bytes, hi: bytes) -> None:
+        if lo < hi:
+            self.held.cap(lo, hi, self.now)
+            self.leased.remove(lo, hi)
+
+    @rule(writes=st.dictionaries(st.sampled_from(KEYS), st.none() | st.binary(min_size=1, max_size=3), max_size=5))
+    def write_back(self, writes: dict[bytes, bytes | None]) -> None:
+        """Own changes under leases come to be, whether their ranges are known or not."""
+        writes = {key: value for key, value in writes.items() if key in self.leased}
+        state = {**self.states[-1], **{key: value for key, value in writes.items() if value is not None}}
+        for key in [key for key, value in writes.items() if value is None]:
+            state.pop(key, None)
+        self.states.append(state)
+        self.held.written(self.now, writes)
+        if not self.small:
+            assert all(self.held.get(key) == value for key, value in writes.items())
 
     @invariant()
     def every_claim_is_true(self) -> None:
@@ -125,6 +162,7 @@ class HeldMachine(RuleBasedStateMachine):
                 joined += 1
                 held = dict(self.held.scan(start, stop))
                 assert all(_part(state, start, stop) == held for state in self.states[since : upto + 1])
+                assert upto < OPEN or self.leased.covers(start, stop)
                 for key in KEYS:
                     if start <= key < stop:
                         assert self.held.get(key) == held.get(key)

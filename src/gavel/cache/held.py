@@ -1,8 +1,8 @@
 """Records that a client of a cluster holds, and for each range of them over which time they are known to be true.
 
 A span [lo, hi) with [since, upto] says: these are all records of the range, unchanged from the tid `since` to the tid
-`upto`. Nothing here is current by itself; whoever needs the present has a master confirm what he has read (or, with
-leases, knows that nobody else may change it).
+`upto`. Nothing here is current by itself; whoever needs the present has a master confirm what he has read. Or a lease
+stands over the range, so that nobody else may change it: `upto` is OPEN then, until the span is capped.
 
 Invariants: spans are sorted, disjoint and not empty; every record lies in a span; since <= upto. Memory is bounded by
 `limit` bytes of keys and values: the spans confirmed longest ago go first.
@@ -10,7 +10,7 @@ Invariants: spans are sorted, disjoint and not empty; every record lies in a spa
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 
 from gavel.keys.ranges import Range, just
@@ -19,10 +19,15 @@ from gavel.transaction.view import Miss
 
 Records = Iterable[tuple[bytes, bytes]]
 _OVERHEAD = 200  # bytes of memory that a span, or a record, costs besides its key and value
+OPEN = 2**64 - 1  # the upto of a span that is true at this moment, whenever that is
+_FEW = 16  # below this many new keys inserting them one by one beats sorting the list
 
 
 class Held:
-    """Held records by key, and the spans that say what is known of where."""
+    """Held records by key, and the spans that say what is known of where.
+
+    `stale`: something was read, since this was last set to False, of which it is not known that it is true now.
+    """
 
     def __init__(self, limit: int = HELD_BYTES) -> None:
         self._limit = limit
@@ -31,16 +36,20 @@ class Held:
         self._times: list[tuple[int, int]] = []  # (since, upto)
         self._keys: list[bytes] = []
         self._values: dict[bytes, bytes] = {}
+        self._turn = 0  # which part of what is open is forgotten next
         self.size = 0  # bytes, overheads included
+        self.stale = False
 
     # Reading.
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None where it is known that there is none; raises Miss where nothing is known."""
-        value = self._values.get(key)
-        if value is None and self._at(key) < 0:
+        span = bisect_right(self._los, key) - 1
+        if span < 0 or key >= self._his[span]:
             raise Miss((just(key),))
-        return value
+        if self._times[span][1] != OPEN:
+            self.stale = True
+        return self._values.get(key)
 
     def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The records in [lo, hi) in order, as far as they are held; raises Miss on reaching what is not."""
@@ -48,6 +57,8 @@ class Held:
             span = self._at(lo)
             if span < 0:
                 raise Miss(((lo, hi),))
+            if self._times[span][1] != OPEN:
+                self.stale = True
             stop = min(self._his[span], hi)
             keys = self._keys[bisect_left(self._keys, lo) : bisect_left(self._keys, stop)]
             values = self._values
@@ -126,10 +137,79 @@ class Held:
                     self._cut(start)
                     self._cut(stop)
                     self._times[self._at(start)] = since, tid
-        for key, value in writes.items():
-            self.take(*just(key), tid, [] if value is None else [(key, value)])
+        self.written(tid, writes)
         for lo, hi in reads:
             self._join(lo, hi)
+
+    # Under leases.
+
+    def open(self, lo: bytes, hi: bytes, tid: int) -> None:
+        """Nobody but this client changes [lo, hi) after `tid`: what is known to be true as of then stays so."""
+        for start, stop, since, upto in self.known(lo, hi):
+            if since and tid <= upto < OPEN:
+                self._cut(start)
+                self._cut(stop)
+                self._times[self._at(start)] = since, OPEN
+        self._join(lo, hi)
+
+    def cap(self, lo: bytes, hi: bytes, tid: int) -> None:
+        """Others may change [lo, hi) from now on: what is open there is known to be true as of `tid`, and no longer."""
+        for start, stop, since, upto in self.known(lo, hi):
+            if upto == OPEN:
+                self._cut(start)
+                self._cut(stop)
+                self._times[self._at(start)] = since, max(since, tid)
+        self._join(lo, hi)
+
+    def written(self, tid: int, writes: dict[bytes, bytes | None]) -> None:
+        """Own changes were committed at `tid`. What is open stays open; elsewhere their keys are known as of `tid`."""
+        fresh: list[bytes] = []
+        gone: list[bytes] = []
+        elsewhere: list[tuple[bytes, bytes | None]] = []
+        for key, value in writes.items():
+            span = self._at(key)
+            if span < 0 or self._times[span][1] != OPEN:
+                elsewhere.append((key, value))
+                continue
+            since = self._times[span][0]
+            if since < tid:
+                self._times[span] = tid, OPEN
+            old = self._values.get(key)
+            if old is not None:
+                self.size -= len(key) + len(old) + _OVERHEAD
+            if value is not None:
+                self.size += len(key) + len(value) + _OVERHEAD
+                self._values[key] = value
+                if old is None:
+                    fresh.append(key)
+            elif old is not None:
+                del self._values[key]
+                gone.append(key)
+        self._unlist(gone)
+        self._list(fresh)
+        for key, value in elsewhere:
+            self.take(*just(key), tid, [] if value is None else [(key, value)])
+        if self.size > self._limit:
+            self._shrink()
+
+    def _list(self, keys: list[bytes]) -> None:
+        """Put keys that were not held into their places among those that are."""
+        if len(keys) <= _FEW:
+            for key in keys:
+                insort(self._keys, key)
+        else:
+            self._keys += keys
+            self._keys.sort()
+
+    def _unlist(self, keys: list[bytes]) -> None:
+        """Take keys out that are not held any more."""
+        if len(keys) <= _FEW:
+            for key in keys:
+                del self._keys[bisect_left(self._keys, key)]
+        else:
+            self._keys = [key for key in self._keys if key in self._values]
+
+    # Forgetting.
 
     def drop(self, lo: bytes, hi: bytes) -> None:
         """Forget what is held of [lo, hi)."""
@@ -175,18 +255,31 @@ class Held:
                 span += 1
 
     def _shrink(self) -> None:
-        """Forget the half of the spans that was confirmed longest ago."""
-        while self.size > self._limit and len(self._times) > 1:
-            middle = sorted(upto for _, upto in self._times)[len(self._times) // 2]
-            kept = [at for at, (_, upto) in enumerate(self._times) if upto >= middle]
-            if len(kept) == len(self._times):
-                kept = kept[len(kept) // 2 :]
-            keys: list[bytes] = []
-            for at in kept:
-                keys += self._keys[bisect_left(self._keys, self._los[at]) : bisect_left(self._keys, self._his[at])]
-            self._keys = keys
-            self._values = {key: self._values[key] for key in keys}
-            self._los, self._his = [self._los[at] for at in kept], [self._his[at] for at in kept]
-            self._times = [self._times[at] for at in kept]
-            self.size = sum(map(len, keys)) + sum(map(len, self._values.values()))
-            self.size += _OVERHEAD * (len(keys) + len(kept))
+        """Forget the half of the spans that was confirmed longest ago; of what is all open, one quarter in turn."""
+        while self.size > self._limit:
+            if len(self._keys) > _FEW and all(upto == OPEN for _, upto in self._times):
+                self._forget_quarter()
+            elif len(self._times) > 1:
+                self._forget_half()
+            else:
+                return
+
+    def _forget_quarter(self) -> None:
+        edges = [self._los[0], *(self._keys[len(self._keys) * part // 4] for part in (1, 2, 3)), self._his[-1]]
+        self._turn = (self._turn + 1) % 4
+        self.drop(edges[self._turn], edges[self._turn + 1])
+
+    def _forget_half(self) -> None:
+        middle = sorted(upto for _, upto in self._times)[len(self._times) // 2]
+        kept = [at for at, (_, upto) in enumerate(self._times) if upto >= middle]
+        if len(kept) == len(self._times):
+            kept = kept[len(kept) // 2 :]
+        keys: list[bytes] = []
+        for at in kept:
+            keys += self._keys[bisect_left(self._keys, self._los[at]) : bisect_left(self._keys, self._his[at])]
+        self._keys = keys
+        self._values = {key: self._values[key] for key in keys}
+        self._los, self._his = [self._los[at] for at in kept], [self._his[at] for at in kept]
+        self._times = [self._times[at] for at in kept]
+        self.size = sum(map(len, keys)) + sum(map(len, self._values.values()))
+        self.size += _OVERHEAD * (len(keys) + len(kept))
