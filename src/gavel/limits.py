@@ -150,6 +150,19 @@ TAKEOVER_WORST_MS: Final = 2000  # delays double up to here while attempts fail
 RESEAL_MS: Final = 300  # a seal without a start record for so long is finished by another
 PATIENCE_MS: Final = 10_000  # without a majority a request fails after this; beyond any takeover
 
+# Leases.
+LEASE_TERM_NS: Final = 2 * 10**9  # how long a dead client can be in the way of others
+LEASE_DRIFT: Final = 50  # clocks run at most one part in so many too fast or slow: 2 %
+LEASE_RENEWALS: Final = 3  # keep-alives in a term; two may be lost
+LEASE_WORK_NS: Final = 30 * 10**9  # a client that says it is flushing is waited for so long; beyond any takeover
+LEASE_KEY_MAX: Final = 1024  # bytes; any record key fits, and what a client may make a master remember is bounded
+LEASE_WANTS_MAX: Final = 512  # ranges in one ask; one operation never needs more than a listing's worth
+LEASE_MESSAGE_MAX: Final = 2 * MIB  # lease messages of one drain
+LEASE_RANGES_MAX: Final = 4096  # of one session at a master, some 1 MB; more are asked back
+LEASE_TOTAL_MAX: Final = 65_536  # of all sessions at a master, some 16 MB
+LEASE_ASKS_MAX: Final = 256  # of one session that wait at a master
+LEASE_SESSIONS_MAX: Final = 4096  # known to a master at once
+
 assert BODY_MAX + PAGE_AIM < FRAME_MAX
 assert BATCH_AIM + BODY_MAX < BATCH_MAX
 assert CLOCK_RENEW_US < CLOCK_RESERVE_US
