@@ -95,7 +95,7 @@ async def serve(directory: str, path: str, mode: str) -> None:
     loop = asyncio.get_running_loop()
     engine = _engine(path, loop)
     seen: collections.Counter[tuple[int, int]] = collections.Counter()
-    _count(mounting, seen)
+    parts = _count(mounting, seen)
     options = Options(
         source=path,
         read_only=mode == "ro",
@@ -107,7 +107,7 @@ async def serve(directory: str, path: str, mode: str) -> None:
     mount = Mount(engine, directory, options)
     await mount.start()
     engine.on_outside.append(mount.changed_outside)
-    loop.add_reader(0, _answer_line, loop, _commands(engine, seen))
+    loop.add_reader(0, _answer_line, loop, _commands(engine, seen, parts))
     print(json.dumps("up"), flush=True)
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
@@ -140,10 +140,11 @@ def _engine(path: str, loop: asyncio.AbstractEventLoop) -> Any:
 Commands = dict[str, Callable[..., Any]]
 
 
-def _commands(engine: Any, seen: collections.Counter[tuple[int, int]]) -> Commands:
+def _commands(engine: Any, seen: collections.Counter[tuple[int, int]], parts: list[Any]) -> Commands:
     """What can be asked for, by name."""
     from gavel.filesystem import attributes, data, namespace, orphans
     from gavel.filesystem.caller import Caller
+    from gavel.mount import views
 
     root, outside = Caller(0, 0), engine.write_outside
     return {
@@ -152,6 +153,8 @@ def _commands(engine: Any, seen: collections.Counter[tuple[int, int]]) -> Comman
         "tid": engine.flush,
         "seen": lambda: [[*key, count] for key, count in seen.items()],
         "reset": seen.clear,
+        "views": lambda: len(parts[0]._nodes.views),
+        "views_max": lambda bound: setattr(views, "VIEW_NODES", bound),
         "write": lambda obj, offset, text: _nothing(outside(data.write, obj, offset, text)),
         "truncate": lambda obj, size: _nothing(outside(data.truncate, obj, size)),
         "chmod": lambda obj, mode: _nothing(outside(attributes.setattr, obj, attributes.Changes(mode=mode))),
@@ -177,9 +180,10 @@ def _answer_line(loop: asyncio.AbstractEventLoop, commands: Commands) -> None:
     print(json.dumps(commands[name](*arguments)), flush=True)
 
 
-def _count(mounting: Any, seen: collections.Counter[tuple[int, int]]) -> None:
-    """Have every handler's answers counted by opcode and errno (0: fine, -1: an exception)."""
+def _count(mounting: Any, seen: collections.Counter[tuple[int, int]]) -> list[Any]:
+    """Have every handler's answers counted by opcode and errno (0: fine, -1: an exception); lists its parts once up."""
     table = mounting.handlers
+    parts: list[Any] = []
 
     def counting(opcode: int, handler: Any) -> Any:
         def handle(header: Any, body: memoryview) -> Any:
@@ -193,7 +197,12 @@ def _count(mounting: Any, seen: collections.Counter[tuple[int, int]]) -> None:
 
         return handle
 
-    mounting.handlers = lambda *args: [counting(*pair) for pair in enumerate(table(*args))]
+    def handlers(*args: Any) -> list[Any]:
+        parts.extend(args)
+        return [counting(*pair) for pair in enumerate(table(*args))]
+
+    mounting.handlers = handlers
+    return parts
 
 
 if __name__ == "__main__":

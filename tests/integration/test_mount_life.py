@@ -248,6 +248,25 @@ def test_the_past(base: Path) -> None:
         assert (here / "real@@-5m").read_bytes() == b"a real name wins"
 
 
+def test_old_views_are_taken_from_the_kernel(base: Path) -> None:
+    here = base / "mnt"
+    with serve(base) as served:
+        (here / "d").mkdir()
+        for number in range(40):
+            (here / "d" / f"f{number}").write_bytes(b"%d" % number)
+        served.ask("views_max", 100)
+        tids, held = [], []
+        for _ in range(12):
+            (here / "d" / "f0").write_bytes(b"0")
+            tids.append(served.ask("tid"))
+            past = here / f"d@@0x{tids[-1]:016x}"
+            assert [(past / f"f{number}").read_bytes() for number in range(40)] == [b"%d" % one for one in range(40)]
+            held.append(served.ask("views"))
+        assert max(held) > 100, "the table was full at times"
+        eventually(lambda: served.ask("views") <= 200)
+        assert (here / f"d@@0x{tids[0]:016x}" / "f7").read_bytes() == b"7", "what was forgotten is looked up again"
+
+
 def test_the_past_cannot_be_written(base: Path) -> None:
     here = base / "mnt"
     with serve(base) as served:

@@ -100,8 +100,10 @@ class Mount:
             await loop.run_in_executor(None, self._drop)
             raise
         attributes.extended = bool(agreed.flags & abi.SETXATTR_EXT)
+        self._notifier = Notifier(fd, loop)
+        nodes.let_go = self._notifier.entry
         if sole:
-            self._watch_alone(fd, session, reaper, data)
+            self._watch_alone(self._notifier, session, reaper, data)
             if not read_only:
                 self._keeper = loop.create_task(self._keep())
         here = mounted.at(self.directory)
@@ -112,14 +114,13 @@ class Mount:
         """How requests are answered: here, each in its turn."""
         return table
 
-    def _watch_alone(self, fd: int, session: Session, reaper: Reaper, data: Data) -> None:
+    def _watch_alone(self, notifier: Notifier, session: Session, reaper: Reaper, data: Data) -> None:
         """What follows from being the only one who changes anything: the kernel's cache is ours to order about."""
         assert self._attributes is not None
-        self._notifier = Notifier(fd, asyncio.get_running_loop())
-        reaper.ask = self._notifier.held
+        reaper.ask = notifier.held
         reaper.busy = lambda: session.busy
-        data.written_back = self._notifier.written_back
-        self._outside = Outside(self._engine, self._notifier, reaper, self.directory, self._attributes.settling)
+        data.written_back = notifier.written_back
+        self._outside = Outside(self._engine, notifier, reaper, self.directory, self._attributes.settling)
 
     async def _keep(self) -> None:
         """Keep the promise that little is lost without fsync.

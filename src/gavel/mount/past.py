@@ -46,6 +46,9 @@ class PastNames:
         if found is None:
             return errno.ENOENT
         then, inode = found
+        if parent < FIRST:
+            for way in self._nodes.views.way(parent, name):
+                self._nodes.let_go(*way)
         node = self._nodes.views.enter(View(then, at), parent, name, inode.is_dir)
         return self._nodes.replies.entry(node, inode, lives)
 

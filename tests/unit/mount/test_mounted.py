@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gavel.limits import VIEW_NODES, VIEW_WAYS
 from gavel.mount import mounted
 from gavel.mount.views import FIRST, View, Views
 
@@ -55,3 +56,22 @@ def test_views_count_lookups() -> None:
         views[node]
     assert views.enter(file, 1, b"a", False) not in (node, first, second), "an id is never given again"
     views.forget(12345, 1)
+
+
+def test_views_give_up_their_oldest_ways() -> None:
+    views = Views()
+    for at in range(1, VIEW_WAYS + 1):
+        assert views.way(1, b"@@%d" % at) == []
+    assert views.way(1, b"@@1") == [], "a known way is none more"
+    assert views.way(1, b"@@0") == [(1, b"@@%d" % at) for at in range(2, VIEW_WAYS // 2 + 2)], "the older half"
+    assert views.way(1, b"@@-1") == []
+
+
+def test_a_full_table_of_views_gives_up_older_ways_and_not_the_newest() -> None:
+    views = Views()
+    assert views.way(1, b"@@first") == []
+    for obj in range(2, VIEW_NODES + 3):
+        views.enter(View(obj, 7), 1, b"", False)
+    assert views.way(1, b"@@first") == [], "it is the one in use"
+    assert views.way(1, b"@@second") == [(1, b"@@first")]
+    assert views.way(1, b"@@third") == [(1, b"@@second")]
