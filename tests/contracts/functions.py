@@ -21,9 +21,17 @@ from gavel.filesystem.inode import Inode, decode
 from gavel.keys import records
 from gavel.keys.records import ROOT_OBJECT
 from gavel.media.extents import view_size
+from gavel.mount import listing
+from gavel.mount.listing import HEAD, Found
 from gavel.transaction.transaction import Transaction
 from tests.contracts.adapter import Status
 from tests.contracts.views import Store
+
+
+def _listed(tx: Transaction, obj: int, cookie: int, size: int) -> tuple[list[Found], list[Inode]]:
+    """Entries with their inodes, as the mount reads them."""
+    found = listing.entries(tx, obj, cookie, size, HEAD)
+    return found, listing.inodes_of(tx, found) if found else []
 
 
 def fail(code: int) -> OSError:
@@ -130,10 +138,11 @@ class Functions:
         return names[2:]
 
     def readdir(self, path: str, cookie: int, count: int) -> list[tuple[int, str]]:
-        found = self.run(directory.readdir_plus, self._find(path, True), cookie, count)
-        for entry, inode in found:
-            assert entry.type == inode.mode >> 12
-        return [(entry.cookie, os.fsdecode(entry.name)) for entry, _ in found]
+        size = max(count * (HEAD + 16), HEAD + 256)
+        found, inodes = self.run(_listed, self._find(path, True), cookie, size)
+        for (_, _, _, kind), inode in zip(found, inodes, strict=True):
+            assert kind == inode.mode >> 12
+        return [(at, os.fsdecode(name)) for _, at, name, _ in found]
 
     # Attributes.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gavel.errors import GavelError
 from gavel.filesystem import data, directory, namespace, superblock, xattr
 from gavel.filesystem.caller import Caller
-from gavel.filesystem.inode import Inode
+from gavel.filesystem.inode import Inode, read
 from gavel.keys.records import ROOT_OBJECT
 from gavel.limits import VOLUME_MIN
 from gavel.media.volume import Volume
@@ -87,8 +87,8 @@ def _look(tx: Transaction, obj: int, inode: Inode, path: str, found: State) -> N
     content = b"".join(map(bytes, data.read(tx, obj, 0, inode.size))) if inode.is_file else inode.target
     found[path or "/"] = (obj, inode.mode, inode.nlink, inode.size, inode.mtime, content, attributes)
     if inode.is_dir:
-        for entry, child in directory.readdir_plus(tx, obj, 2, 1 << 30):
-            _look(tx, entry.object, child, f"{path}/{entry.name.decode()}", found)
+        for entry in directory.entries(tx, obj):
+            _look(tx, entry.object, read(tx, entry.object), f"{path}/{entry.name.decode()}", found)
 
 
 def random_operation(random: Random) -> Callable[[Engine], object]:

@@ -84,25 +84,6 @@ def _lookup_dots(tx: Transaction, directory: int, name: bytes) -> tuple[int, Ino
     return (inode.parent, inodes.read(tx, inode.parent)) if inode.parent else None
 
 
-def readdir(tx: Transaction, directory: int, cookie: int, limit: int) -> list[Entry]:
-    """Entries behind a cookie (0 for the first), "." and ".." among them; an empty list at the end.
-
-    At least one and about `limit`: names of equal hash come together, so there may be a few more. Who passes on only
-    part of the list must cut it between different cookies. Raises ENOTDIR, ESTALE; ENOENT once it was removed.
-    """
-    inode = inodes.directory(tx.get(records.inode(tx.pfs, directory)))
-    if inode.nlink == 0:
-        raise failure(errno.ENOENT)
-    found: list[Entry] = []
-    if cookie < COOKIE_SELF:
-        found.append(Entry(COOKIE_SELF, b".", directory, TYPE_DIRECTORY))
-    if cookie < COOKIE_PARENT and len(found) < limit:
-        found.append(Entry(COOKIE_PARENT, b"..", inode.parent, TYPE_DIRECTORY))
-    if not found or len(found) < limit:
-        found.extend(_some(entries(tx, directory, max(cookie, COOKIE_PARENT)), limit - len(found)))
-    return found
-
-
 def entries(tx: Transaction, directory: int, cookie: int = 0) -> Iterator[Entry]:
     """The entries of a directory behind a cookie in cookie order, lazily, without "." and ".."."""
     if cookie >= records.COOKIE_MAX:
@@ -111,26 +92,3 @@ def entries(tx: Transaction, directory: int, cookie: int = 0) -> Iterator[Entry]
     for key, value in tx.scan(*records.entries(tx.pfs, directory, cookie)):
         obj, kind = unpack(value)
         yield Entry(cookie_at(key), name_at(key), obj, kind)
-
-
-def _some(source: Iterator[Entry], limit: int) -> Iterator[Entry]:
-    """The first entries, up to the limit and to the end of a group of equal cookies."""
-    last = -1
-    for entry in source:
-        if limit <= 0 and last >= 0 and entry.cookie != last:
-            return
-        yield entry
-        limit -= 1
-        last = entry.cookie
-
-
-def readdir_plus(tx: Transaction, directory: int, cookie: int, limit: int) -> list[tuple[Entry, Inode]]:
-    """As readdir, with the inode of each entry. All inodes that are missing are named in one Miss."""
-    found = readdir(tx, directory, cookie, limit)
-    values = inodes.several(tx, [records.inode(tx.pfs, entry.object) for entry in found])
-    result = []
-    for entry, value in zip(found, values, strict=True):
-        if value is None:
-            raise failure(errno.ESTALE)
-        result.append((entry, inodes.decode(value)))
-    return result

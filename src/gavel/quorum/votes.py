@@ -7,7 +7,7 @@ everything and does not vote.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from gavel.errors import BadRequest
@@ -32,10 +32,6 @@ class Electorate:
         self.slaves = [node for node, role in self.members if role == SLAVE]
         self.voters = [node for node, role in self.members if role != SLAVE]
         self.majority = len(self.voters) // 2 + 1
-
-    def has_majority(self, nodes: Collection[int]) -> bool:
-        """Whether these nodes contain a majority of the voters."""
-        return sum(voter in nodes for voter in self.voters) >= self.majority
 
     def reached(self, bounds: dict[int, int]) -> int:
         """The highest bound that a majority of the voters has reached; nodes without one stand at 0."""
