@@ -192,14 +192,6 @@ class TooLarge(GavelError):
         super().__init__(f"{what} of {size} is over the bound of {bound}; split it")
 
 
-class BadMessage(GavelError):
-    """Bytes from a peer that are not what they should be. The connection they came by is of no use any more."""
-
-    def __init__(self, what: str, why: str) -> None:
-        self.what, self.why = what, why
-        super().__init__(f"what a peer sent is not {what}: {why}; check that it is a gavel of this cluster")
-
-
 class QuorumLost(GavelError):
     """No majority answered in time. What was asked may still happen: ask again with the same txid."""
 

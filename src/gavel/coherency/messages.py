@@ -12,7 +12,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from gavel.errors import BadMessage
+from gavel.errors import BadPeer
 from gavel.limits import LEASE_KEY_MAX, LEASE_MESSAGE_MAX, LEASE_WANTS_MAX, MEMBERS_MAX
 
 NONE: Final = 0
@@ -178,22 +178,22 @@ def encode(messages: list[FromClient] | list[FromMaster]) -> bytes:
 
 
 def from_client(data: bytes) -> list[FromClient]:
-    """What a client says; raises BadMessage for anything that is none."""
+    """What a client says; raises BadPeer for anything that is none."""
     try:
         return _from_client(_sized(data))
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-        raise BadMessage("a client's lease messages", str(error)) from None
+        raise BadPeer("form of a client's lease messages", "as documented", str(error)) from None
 
 
 def from_master(data: bytes) -> list[FromMaster]:
-    """What a master says; raises BadMessage for anything that is none."""
+    """What a master says; raises BadPeer for anything that is none."""
     try:
         return _from_master(_sized(data))
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-        raise BadMessage("a master's lease messages", str(error)) from None
+        raise BadPeer("form of a master's lease messages", "as documented", str(error)) from None
 
 
 def _sized(data: bytes) -> bytes:
     if len(data) > LEASE_MESSAGE_MAX:
-        raise BadMessage("lease messages", f"{len(data)} bytes, over {LEASE_MESSAGE_MAX}")
+        raise BadPeer("length of lease messages", f"at most {LEASE_MESSAGE_MAX}", len(data))
     return data

@@ -16,7 +16,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from gavel.errors import BadMessage
+from gavel.errors import BadPeer
 from gavel.limits import BATCH_MAX, MEMBERS_MAX
 
 ABORT: Final = 0
@@ -314,10 +314,10 @@ def encode(batch: Batch) -> bytes:
 
 
 def decode(data: bytes) -> Batch:
-    """The batch in these bytes; raises BadMessage for anything that is none."""
+    """The batch in these bytes; raises BadPeer for anything that is none."""
     if len(data) > BATCH_MAX:
-        raise BadMessage("a batch", f"{len(data)} bytes, over {BATCH_MAX}")
+        raise BadPeer("length of a batch", f"at most {BATCH_MAX}", len(data))
     try:
         return _decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-        raise BadMessage("a batch", str(error)) from None
+        raise BadPeer("form of a batch", "as documented", str(error)) from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gavel.errors import BadMessage
+from gavel.errors import BadPeer
 from gavel.quorum import messages
 from gavel.quorum.messages import Batch
 from gavel.transaction.requests import Stage
@@ -50,7 +50,7 @@ def encode(message: Message) -> tuple[bytes, ...]:
 
 
 def decode(data: bytes | memoryview) -> Message:
-    """The message in these bytes; raises BadMessage."""
+    """The message in these bytes; raises BadPeer."""
     view = memoryview(data)
     kind = view[0] if view else -1
     try:
@@ -65,5 +65,5 @@ def decode(data: bytes | memoryview) -> Message:
             session, number, codec, length, total = _decode_head(view[3 : 3 + size])
             return Stage(session, number, codec, length, total, bytes(view[3 + size :]))
     except msgspec.MsgspecError as error:
-        raise BadMessage("a message of a master", str(error)) from None
-    raise BadMessage("a message of a master", f"kind {kind}")
+        raise BadPeer("form of a message of a master", "as documented", str(error)) from None
+    raise BadPeer("kind of a message of a master", "a known one", kind)

@@ -38,7 +38,7 @@ from gavel.effects import (
     Ticked,
 )
 from gavel.errors import (
-    BadMessage,
+    BadPeer,
     BadRequest,
     DeviceFailed,
     DeviceFull,
@@ -207,7 +207,7 @@ class Master:
         for arrival in arrivals:
             try:
                 self._arrived(arrival.link, arrival.event)
-            except (BadMessage, BadRequest) as problem:
+            except (BadPeer, BadRequest) as problem:
                 log.warning("%s: %s", arrival.link.where, problem)
                 arrival.link.end(problem)
         self._carry_out()

@@ -68,17 +68,6 @@ class World:
             callback(*arguments)
         self.now = max(self.now, until)
 
-    def run_while(self, condition: Callable[[], bool], until: int) -> bool:
-        """Run while the condition holds, at most up to `until`; whether it ceased to hold."""
-        due, pop = self._due, heapq.heappop
-        while condition():
-            if not due or due[0][0] > until:
-                self.now = max(self.now, until)
-                return not condition()
-            self.now, _, callback, arguments = pop(due)
-            callback(*arguments)
-        return True
-
     def digest(self) -> str:
         """32 hex digits that stand for everything that happened so far."""
         return self._digest.hexdigest()

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gavel.errors import BadMessage, Damaged
+from gavel.errors import BadPeer, Damaged
 from gavel.limits import BATCH_AIM, BATCH_MAX
 from gavel.quorum import entries, messages
 from gavel.quorum.messages import Batch, Body, Member, Prepare, Record, TxId, Vouch
@@ -49,7 +49,7 @@ def test_every_entry_is_what_it_was() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x90", bytes(BATCH_MAX + 1)])
 def test_what_is_no_batch_is_refused(data: bytes) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadPeer):
         messages.decode(data)
 
 
@@ -63,7 +63,7 @@ def test_garbage_is_refused_or_is_a_batch() -> None:
             data[dice.randrange(len(data))] = dice.randrange(256)
         try:
             messages.decode(bytes(data[: dice.choice((len(data), dice.randrange(len(data))))]))
-        except BadMessage:
+        except BadPeer:
             refused += 1
     assert refused > 1000
 
@@ -75,7 +75,7 @@ def test_a_record_that_is_none_is_damage() -> None:
 
 def test_negative_numbers_and_short_sessions_are_refused() -> None:
     for wrong in (TX._replace(born=-1), TX._replace(session=b"short"), TX._replace(coord=256)):
-        with pytest.raises(BadMessage):
+        with pytest.raises(BadPeer):
             messages.decode(messages.encode(batch([messages.BodyAsk(wrong)])))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gavel.effects import Observe, Send
-from gavel.errors import BadMessage, BadRequest, Damaged
+from gavel.errors import BadPeer, BadRequest, Damaged
 from gavel.limits import STAGED_LIFE_NS, WANT_NS
 from gavel.media.extents import ZSTD, Compressor
 from gavel.quorum.messages import Batch
@@ -101,5 +101,5 @@ def test_messages_travel_as_bytes() -> None:
         assert peers.decode(b"".join(peers.encode(message))) == message
     assert peers.encode(stage(1, CONTENT))[1] is CONTENT or len(peers.encode(stage(1, CONTENT))) == 2
     for garbage in (b"", b"\0", b"\1", b"\1\0\5hello", b"\2x", b"\3x", b"\7"):
-        with pytest.raises(BadMessage):
+        with pytest.raises(BadPeer):
             peers.decode(garbage)

@@ -18,16 +18,6 @@ def test_callbacks_run_in_order_of_time_and_of_asking() -> None:
     assert seen[3:] == [(25, "after"), (30, "late")] and world.now == 40
 
 
-def test_run_while_stops_as_soon_as_the_condition_does_not_hold() -> None:
-    world, seen = World(1), []
-    for when in range(1, 6):
-        world.at(when, seen.append, when)
-    assert world.run_while(lambda: len(seen) < 3, until=100)
-    assert seen == [1, 2, 3]
-    assert not world.run_while(lambda: len(seen) < 9, until=100)
-    assert seen == [1, 2, 3, 4, 5] and world.now == 100
-
-
 def test_streams_are_the_seeds_and_independent() -> None:
     def draw(seed: int, name: str) -> list[float]:
         stream = World(seed).stream(name)
