@@ -27,8 +27,8 @@ class ToMaster(NamedTuple):
 
 class Established(NamedTuple):
     """These are held now (those that an ask wanted, and more if they were granted wider). Records that are known up to
-    `tid` at least are current from now on; older ones have to be looked at. `number`: the ask that is fulfilled; None if
-    it came by itself. The cache calls done(number) when it has used it."""
+    `tid` at least are current from now on; older ones have to be looked at. `number`: the ask that is fulfilled; None
+    if it came by itself. The cache calls done(number) when it has used it."""
 
     number: int | None
     ranges: list[Granted]
