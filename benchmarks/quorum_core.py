@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.measure import Row
 from gavel.effects import PeerUp, Received, Reply, Requested, Send, Sync, Synced, Ticked
 from gavel.quorum import messages
-from gavel.quorum.machine import Committed, Outcome
+from gavel.quorum.machine import Admission, Committed, Outcome
 from gavel.quorum.messages import Body, Member, TxId
 from gavel.quorum.quorum import Quorum
 from gavel.quorum.requests import Propose
@@ -35,6 +35,12 @@ class Nowhere:
 
     def lacks(self, body: Body) -> list[bytes]:
         return []
+
+    def admit(self, txid: TxId, body: Body) -> Admission:
+        return Admission.GO
+
+    def ended(self, txid: TxId) -> None:
+        pass
 
     def execute(self, txid: TxId, tid: int, body: Body) -> Outcome:
         return Committed(tid)

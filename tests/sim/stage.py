@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from gavel.effects import Arm, Observe, PeerDown, PeerUp, Received, Reply, Requested, Send, Sync, Synced, Ticked
+from gavel.quorum.machine import Admission
 from gavel.quorum.messages import ABORT, Batch, Body, Member, TxId
 from gavel.quorum.requests import Arrived, Propose, ReadPoint, Reconfigure
 from gavel.quorum.rules import ALL
@@ -51,6 +52,7 @@ class Stage:
         self.rules = replace(ALL, **dict.fromkeys(without, False))
         self.links: dict[tuple[int, int], list[bytes]] = {}
         self.results: dict[int, Any] = {}  # ticket -> answer
+        self.refusing: dict[int, Admission] = {}  # node -> what its machine says about every proposal
         self.script: list[str] = []
         self._random = Random(1)
         self._tickets = 0
@@ -78,11 +80,21 @@ class Stage:
         actor = self._actors[node]
         founding = self.founding if node <= len(self.founding) else []
         actor.store = Store(
-            actor.log, lambda tid, txid, outcome: self.oracle.executed(node, tid, txid, outcome), lambda blob: None
+            actor.log,
+            lambda tid, txid, outcome: self.oracle.executed(node, tid, txid, outcome),
+            lambda blob: None,
+            lambda txid: self._admits(node, txid),
+            lambda txid: self.oracle.ended(node, txid),
         )
         actor.master = Master(node, actor.log, actor.store, founding, self.rules, self.now + actor.skew)
         self.oracle.restarted(node, actor.store.applied_tid, actor.master.quorum.stable)
         self._carry_out(actor)
+
+    def _admits(self, node: int, txid: TxId) -> Admission:
+        found = self.refusing.get(node, Admission.GO)
+        if found is Admission.GO:
+            self.oracle.admitted(node, txid)
+        return found
 
     def connect(self, node: int) -> None:
         """Let a node and all others that run see each other."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gavel.quorum.machine import Committed
+from gavel.quorum.machine import Aborted, Admission, Committed
 from gavel.quorum.messages import Accept, Accepted, Choose, Chosen, Decided, Prepare, Promise, Seal, Sealed
 from gavel.sim.oracle import Violation
 from tests.sim.stage import Stage
@@ -280,6 +280,36 @@ def clock_past_value(stage: Stage) -> None:
     assert isinstance(stage.results.get(ticket), Committed)
 
 
+def admission(stage: Stage) -> None:
+    """Two machines do not admit it, for the time being; it may not be proposed there."""
+    stage.refusing = {1: Admission.BUSY, 2: Admission.BUSY}
+    ticket = stage.propose(3, stage.txid(3, 1), {K: b"1"})
+    stage.settle(milliseconds=400)
+    assert stage.results[ticket] == Aborted(stage.results[ticket].why, Admission.BUSY)
+    stage.refusing.clear()
+    commit(stage, 3, 2, [1, 2, 3])
+
+
+def busy_ends(stage: Stage) -> None:
+    """n1 has proposed, and nobody else may for as long as somebody's lease lasts; n1's watermark must not wait."""
+    stage.settle(milliseconds=100)
+    stage.refusing = {2: Admission.BUSY, 3: Admission.BUSY}
+    stage.propose(1, stage.txid(1, 1), {K: b"1"})
+    stage.settle(milliseconds=1000)
+    assert stage.master(1).quorum.stable > (stage.now // 1000 - 500_000) << 8
+
+
+def ends_executed(stage: Stage) -> None:
+    """n2 hears that something is decided, and cannot execute it before something else that n1 has left half done."""
+    stage.propose(1, stage.txid(1, 1), {K: b"1"})
+    stage.deliver(1, 2, Prepare)
+    stage.part(1, 2, 3)
+    stage.propose(3, stage.txid(3, 2), {L: b"2"})
+    for source, target in ((3, 2), (2, 3), (3, 2), (2, 3), (3, 2)):
+        stage.deliver(source, target)
+    assert [txid.seq for txid, _ in stage.master(2).quorum.standing()] == [1, 2]
+
+
 SCHEDULES: dict[str, tuple[int, Callable[[Stage], None]]] = {
     schedule.__name__: (spares, schedule)
     for spares, schedule in (
@@ -296,6 +326,9 @@ SCHEDULES: dict[str, tuple[int, Callable[[Stage], None]]] = {
         (0, reserved_clock),
         (0, closed),
         (0, all_settled),
+        (0, admission),
+        (0, busy_ends),
+        (0, ends_executed),
     )
 }
 SCHEDULES["lifetime"] = SCHEDULES["all_proposed"] = (0, too_late)  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 from gavel.effects import Arm, Effect, Observe, PeerDown, PeerUp, Received, Reply, Requested, Send, Sync, Synced, Ticked
 from gavel.quorum import messages
-from gavel.quorum.machine import Collided, Committed, Outcome
+from gavel.quorum.machine import Admission, Collided, Committed, Outcome
 from gavel.quorum.messages import Batch, Body, Member, TxId
 from gavel.quorum.quorum import Quorum
 from gavel.quorum.rules import ALL, Rules
@@ -49,6 +49,8 @@ class ToyMachine:
         self.applied_tid = 0
         self.blobs: set[bytes] = set()
         self.wanted: list[bytes] = []
+        self.against: dict[bytes, Admission] = {}  # keys that something stands against
+        self.standing: list[TxId] = []  # admitted and not ended
         for kind, what in disk.log:
             if kind == "commit":
                 self._commit(*what)
@@ -59,6 +61,16 @@ class ToyMachine:
         lacking = [blob for blob in body.blobs if blob not in self.blobs]
         self.wanted += lacking
         return lacking
+
+    def admit(self, txid: TxId, body: Body) -> Admission:
+        found = max((self.against.get(key, Admission.GO) for key in body.keys), default=Admission.GO)
+        if found is Admission.GO:
+            self.standing.append(txid)
+        return found
+
+    def ended(self, txid: TxId) -> None:
+        if txid in self.standing:
+            self.standing.remove(txid)
 
     def arrive(self, blob: bytes) -> None:
         self.blobs.add(blob)

@@ -11,6 +11,8 @@ A script is lines; everything indented is the log of the line above it, and is r
     read 1                            a read point at node 1
     members 1 1 2 4:slave             node 1 is asked for these members
     blob 2 B                          the blob B arrives at node 2
+    lease 2 a [fenced]                at node 2 somebody else's lease stands against whatever writes the key `a`
+    release 2 a                       it does not any more
     deliver 1>2 [n]                   the next (n) batches from 1 to 2; * for any node; `run`: all, and what they cause
     drop 1>2
     sync 2
@@ -20,6 +22,7 @@ A script is lines; everything indented is the log of the line above it, and is r
     copy 3, restore 3                 keep what is durable now; put it back (while the node is down)
     wait 150                          ms in which nothing arrives; `pass 150`: in which everything does
     state [n..]                       where the nodes are
+    standing                          which transactions keep leases away, and where
 
 Tids are shown as microseconds since the script began, a point, the node: `40.2`.
 """
@@ -33,7 +36,7 @@ from gavel.effects import Effect, Observe, PeerDown, Reply, Send, Sync
 from gavel.errors import GavelError
 from gavel.keys.tid import micros, node
 from gavel.quorum import messages as m
-from gavel.quorum.machine import Aborted, Collided, Committed
+from gavel.quorum.machine import Aborted, Admission, Collided, Committed
 from gavel.quorum.messages import ABORT, UNDECIDED, Member, TxId
 from gavel.quorum.requests import Arrived, Ask, Propose, ReadPoint, Reconfigure
 from gavel.quorum.votes import MASTER, SLAVE, WITNESS
@@ -116,6 +119,12 @@ class Script:
         self.group.machine(int(number)).arrive(blob.encode())
         self.group.request(int(number), Arrived(blob.encode()))
 
+    def do_lease(self, number: str, key: str, fenced: str = "") -> None:
+        self.group.machine(int(number)).against[key.encode()] = Admission.FENCED if fenced else Admission.BUSY
+
+    def do_release(self, number: str, key: str) -> None:
+        del self.group.machine(int(number)).against[key.encode()]
+
     def flights(self, link: str) -> list[int]:
         one, _, other = link.partition(">")
         return [
@@ -194,6 +203,12 @@ class Script:
             open_ = [self.register(register) for register in node_.core.registers.undecided.values()]
             self.log.append(f"{number} " + ", ".join(parts) + (f"; open: {', '.join(open_)}" if open_ else ""))
 
+    def do_standing(self) -> None:
+        for number, node_ in self.group.nodes.items():
+            if node_.core is not None:
+                known = [self.names[tx] for tx, _ in node_.core.standing()]
+                self.log.append(f"{number}: {' '.join(known) or 'nothing'}")
+
     def in_order(self, number: int) -> list[tuple[TxId, list[bytes]]]:
         history = self.group.machine(number).history
         return [history[tid] for tid in sorted(history)]
@@ -238,8 +253,8 @@ class Script:
                 return f"committed at {self.tid(tid)}"
             case Collided(key, tid):
                 return f"collided on {key.decode()} of {self.tid(tid)}"
-            case Aborted():
-                return "aborted"
+            case Aborted(_, cause):
+                return "aborted" + (f", {cause.name.lower()}" if cause else "")
             case GavelError():
                 return type(result).__name__
             case int():
@@ -255,6 +270,7 @@ class Script:
         match message:
             case m.Prepare():
                 what = self.ballot(message.ballot) + (" without body" if message.body is None else "")
+                what += "" if message.proposing else ", not to propose"
             case m.Promise():
                 what = self.ballot(message.ballot)
                 what += f" p={self.tid(message.proposal)}" if message.proposal else " no proposal"
@@ -266,6 +282,8 @@ class Script:
                 what = self.ballot(message.ballot)
             case m.Nack():
                 what = f"{self.ballot(message.ballot)}, {self.ballot(message.promised)} is promised"
+            case m.Busy():
+                what = self.ballot(message.ballot) + (" fenced" if message.fenced else "")
             case m.Decided():
                 what = self.tid(message.value)
             case m.VouchAsk():

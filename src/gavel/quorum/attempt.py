@@ -3,6 +3,9 @@
     PREPARE(ballot) to all voters -> a majority of promises -> the value -> ACCEPT(ballot, value) -> a majority
     accepted: decided.
 
+What a majority does not promise because their machines do not admit it (BUSY), or not in time because some do not, is
+prepared once more without proposing: so it is decided, ABORT as a rule, and nothing that has a proposal waits for it.
+
 Whoever knows of a transaction may do it at any time with a higher ballot; that is never unsafe, so who does it when
 is a matter of patience only: masters take over one after the other, at times that differ, later each time it fails.
 """
@@ -11,11 +14,13 @@ from __future__ import annotations
 
 from gavel.limits import TAKEOVER_MAX_MS, TAKEOVER_MIN_MS, TAKEOVER_WORST_MS
 from gavel.quorum.desk import Desk
+from gavel.quorum.machine import Admission
 from gavel.quorum.messages import (
     ABORT,
     UNDECIDED,
     Accept,
     Accepted,
+    Busy,
     Closed,
     Decided,
     Nack,
@@ -31,13 +36,14 @@ MS = 1_000_000
 class Attempt:
     """One ballot of this coordinator about one transaction."""
 
-    __slots__ = ("acceptances", "ballot", "begun", "promises", "value")
+    __slots__ = ("acceptances", "ballot", "begun", "promises", "refusals", "value")
 
     def __init__(self, ballot: int, begun: int) -> None:
         self.ballot = ballot
         self.begun = begun
         self.promises: dict[int, Promise] = {}  # by voter
         self.acceptances: dict[int, int] = {}  # by voter
+        self.refusals: dict[int, bool] = {}  # by voter whose machine does not admit it: whether it is fenced
         self.value: int | None = None  # once a majority has promised
 
 
@@ -62,11 +68,12 @@ class Coordinator:
         register.resume_at = 0
         body = register.body
         patient = body is not None and (register.wanted or desk.witness or not desk.machine.lacks(body))
-        asked = Prepare(register.tx, ballot, register.body, patient)
+        proposing = register.refused is Admission.GO
+        asked = Prepare(register.tx, ballot, register.body if proposing else None, patient and proposing, proposing)
         for node in desk.electorate.voters:
             desk.send(node, asked)
-        if register.body is not None:
-            desk.weight += size_of(register.body)
+        if asked.body is not None:
+            desk.weight += size_of(asked.body)
 
     def _decide_alone(self, register: Register) -> None:
         """The only voter: its proposal is the decision. Nobody is told before the machine has it, so nothing is
@@ -77,7 +84,10 @@ class Coordinator:
             return
         if register.body is not None and desk.machine.lacks(register.body):
             return
-        tid = desk.clock.fresh() if register.body is not None else ABORT
+        if register.body is not None and desk.rules.admission:
+            register.refused = desk.machine.admit(register.tx, register.body)
+        able = register.body is not None and register.refused is Admission.GO
+        tid = desk.clock.fresh() if able else ABORT
         self._registers.learn(register.tx, tid if tid <= register.end else ABORT)
 
     def _mine(self, register: Register | None, ballot: int, node: int) -> Attempt | None:
@@ -153,6 +163,32 @@ class Coordinator:
             register.failures += 1
             register.resume_at = 0
 
+    def busy(self, node: int, answer: Busy) -> None:
+        """A voter's machine does not admit it: when no majority is left that may, have it over."""
+        register = self._registers.table.get(answer.tx)
+        attempt = self._mine(register, answer.ballot, node)
+        if attempt is None or attempt.value is not None:
+            return
+        assert register is not None
+        attempt.refusals[node] = answer.fenced
+        desk = self._desk
+        left = [
+            voter
+            for voter in desk.electorate.voters
+            if voter not in attempt.refusals and (voter in attempt.promises or desk.is_up(voter))
+        ]
+        if len(left) < desk.electorate.majority:
+            self._give_up(register, attempt)
+            if desk.rules.busy_ends:
+                self.begin(register)
+
+    def _give_up(self, register: Register, attempt: Attempt) -> None:
+        """From here on no voter is asked to propose for it."""
+        if self._desk.rules.busy_ends:
+            electorate = self._desk.electorate
+            fenced = len(electorate.voters) - sum(attempt.refusals.values()) < electorate.majority
+            register.refused = Admission.FENCED if fenced else Admission.BUSY
+
     def closed(self, answer: Closed) -> bool:
         """No vote will come from there; whether what is known here is too little to see how it ended."""
         register = self._registers.table.get(answer.tx)
@@ -173,6 +209,8 @@ class Coordinator:
                 register.resume_at = now + self._delay(register)
             elif register.resume_at <= now:
                 register.failures += 1
+                if register.attempt is not None and register.attempt.refusals:
+                    self._give_up(register, register.attempt)
                 self.begin(register)
 
     def lost(self, node: int) -> None:

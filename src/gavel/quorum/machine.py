@@ -5,9 +5,18 @@ The replica implements both; tests and the simulator have toys. Neither may call
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from gavel.quorum.messages import Body, TxId
+
+
+class Admission(IntEnum):
+    """Whether this master may propose for a transaction now."""
+
+    GO = 0
+    BUSY = 1  # something stands against it that will go away
+    FENCED = 2  # what it was written under is gone: it may not happen any more
 
 
 class Committed(NamedTuple):
@@ -31,9 +40,10 @@ class TooOld(NamedTuple):
 
 
 class Aborted(NamedTuple):
-    """The masters decided that it never happens. The same under a new txid is welcome."""
+    """The masters decided that it never happens. The same under a new txid is welcome, unless it was FENCED."""
 
     why: str = "whoever coordinated it was lost before a majority had proposed"
+    cause: Admission = Admission.GO  # what kept a majority from proposing, as far as this coordinator was told
 
 
 Outcome = Committed | Collided | TooOld | Aborted
@@ -63,6 +73,18 @@ class Machine(Protocol):
         """Blobs named by the body that are not here. Naming them is asking for them: the machine sees to it that they
         come, and `Requested(Arrived(blob))` is stepped for each. A promise waits until none is lacking, and so does
         execution."""
+
+    def admit(self, txid: TxId, body: Body) -> Admission:
+        """Whether this master may propose for it; asked before every proposal, with all its blobs here, and never
+        about what has a proposal in this epoch.
+
+        After a GO it stands, restarts included, until `ended` says so: whatever a proposal must keep out stays out.
+        Quorum.standing() tells what stands.
+        """
+
+    def ended(self, txid: TxId) -> None:
+        """It was executed or installed, or never will be; told of every transaction that may have been admitted, once
+        or more often."""
 
     def execute(self, txid: TxId, tid: int, body: Body) -> Outcome:
         """Certify and apply. Called once for each tid, ascending over all calls, with nothing undecided below; the

@@ -63,6 +63,8 @@ class Prepare(Struct, array_like=True, frozen=True, gc=False, tag=1):
     body: Body | None
     patient: bool
     """the data that the body names comes from the coordinator: wait for it; else promise at once, without a proposal"""
+    proposing: bool = True
+    """else: promise, and propose no more; this coordinator wants it to be over"""
 
 
 class Promise(Struct, array_like=True, frozen=True, gc=False, tag=2):
@@ -98,6 +100,14 @@ class Nack(Struct, array_like=True, frozen=True, gc=False, tag=5):
     tx: TxId
     ballot: Natural
     promised: Natural
+
+
+class Busy(Struct, array_like=True, frozen=True, gc=False, tag=22):
+    """Voter: nothing is promised; something here stands against a proposal. `fenced`: it always will."""
+
+    tx: TxId
+    ballot: Natural
+    fenced: bool
 
 
 class Decided(Struct, array_like=True, frozen=True, gc=False, tag=6):
@@ -251,6 +261,7 @@ Message = (
     | Accept
     | Accepted
     | Nack
+    | Busy
     | Decided
     | Closed
     | BodyAsk

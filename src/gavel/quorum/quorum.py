@@ -58,6 +58,7 @@ from gavel.quorum.messages import (
     Batch,
     BodyAsk,
     BodyTold,
+    Busy,
     CatchUp,
     Choose,
     Chosen,
@@ -78,7 +79,7 @@ from gavel.quorum.messages import (
     VouchAsk,
 )
 from gavel.quorum.reading import Reads
-from gavel.quorum.register import Registers
+from gavel.quorum.register import Registers, Standing
 from gavel.quorum.requests import Arrived, Ask, GetStatus, Gone, PeerStatus, Propose, ReadPoint, Reconfigure, Status
 from gavel.quorum.rules import ALL, Rules
 from gavel.quorum.votes import Electorate
@@ -157,6 +158,7 @@ class Quorum:
             Accept: self._accept,
             Accepted: self.coordinator.accepted,
             Nack: self.coordinator.refused,
+            Busy: self.coordinator.busy,
             VouchAsk: lambda node, asked: self.watermark.begin_stream(self.desk.peer(node), asked),
             ReadAsk: self.reads.asked,
             ReadTold: self.reads.told,
@@ -504,6 +506,11 @@ class Quorum:
         for register in self.registers.table.values():
             if register.body is not None and not register.executed and register.tx not in self.registers.over:
                 yield from register.body.blobs
+
+    def standing(self) -> Iterator[Standing]:
+        """What Machine.admit let pass, or this epoch carries from the former, and what has not `ended` here; without
+        the body where that is not known."""
+        return self.registers.standing()
 
     @property
     def clock_tid(self) -> int:

@@ -8,7 +8,7 @@ Invariants:
 - what was promised and what was accepted are two ballots; nothing is accepted or promised below a promise;
 - a master proposes once for a transaction in an epoch: a fresh tick, so above everything it has promised, accepted or
   vouched for, and not after the end of the transaction's life; it then has the body and all data that the body names,
-  durably;
+  durably, and its machine has admitted it;
 - a decision never changes.
 """
 
@@ -21,7 +21,7 @@ from gavel.keys.tid import end_of, micros
 from gavel.limits import TRANSACTION_LIFE_US
 from gavel.quorum import entries
 from gavel.quorum.desk import Desk
-from gavel.quorum.machine import Outcome
+from gavel.quorum.machine import Admission, Outcome
 from gavel.quorum.messages import (
     ABORT,
     CARRIED,
@@ -30,6 +30,7 @@ from gavel.quorum.messages import (
     Accept,
     Accepted,
     Body,
+    Busy,
     Closed,
     Decided,
     Nack,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 NOWHERE: Final = 1 << 64  # above every tid: nothing is known about where it might come to lie
 PACE_MAX: Final = 250_000_000  # ns; longer is not how long decisions take, but trouble
+Standing = tuple[TxId, Body | None]  # a transaction, and what it is about if that is known
 BUCKET_BITS: Final = 28  # registers are forgotten in lots, by when their lives end: 2**20 us, and 8 bits of node
 
 
@@ -65,6 +67,7 @@ class Register:
         "outcome",
         "promised",
         "proposal",
+        "refused",
         "resume_at",
         "seen_at",
         "tx",
@@ -90,6 +93,7 @@ class Register:
         self.low = NOWHERE  # the lowest of this master's proposal, accepted and decided value: what it vouches
         self.lowest = NOWHERE  # of these and what others vouched: below it this transaction does not come to lie
         self.attempt: Attempt | None = None
+        self.refused = Admission.GO  # why a majority could not propose, as this coordinator was told
         self.outbid = 0  # the highest ballot that an attempt of this master lost against
         self.resume_at = 0  # when to take over; 0: not yet said
         self.failures = 0
@@ -155,7 +159,7 @@ class Registers:
         if self._refuse(node, register, asked.tx, asked.ballot):
             return
         assert register is not None
-        if not register.proposal and not self._propose(node, register, asked):
+        if not register.proposal and asked.proposing and not self._propose(node, register, asked):
             return
         register.promised = asked.ballot
         register.resume_at = 0
@@ -166,7 +170,7 @@ class Registers:
             news = None if register.written else register.body
             register.written = register.body is not None
             desk.write(entries.Promised(asked.tx, asked.ballot, register.proposal, news))
-        body = register.body if asked.body is None else None
+        body = register.body if asked.body is None and asked.proposing else None
         desk.promise(
             node,
             Promise(asked.tx, asked.ballot, register.proposal, register.accepted, register.value, body),
@@ -174,7 +178,8 @@ class Registers:
         )
 
     def _propose(self, node: int, register: Register, asked: Prepare) -> bool:
-        """Propose if that can be done; False if the promise has to wait for data."""
+        """Propose if that can be done; False if there is no promise: it waits for data, or the machine does not admit
+        the transaction."""
         desk = self._desk
         if not desk.witness:
             if register.body is None:
@@ -186,6 +191,10 @@ class Registers:
                 return True
             if lacking:
                 self._parked.setdefault(lacking[0], {})[node, asked.tx] = asked
+                return False
+            admission = desk.machine.admit(asked.tx, register.body) if desk.rules.admission else Admission.GO
+            if admission is not Admission.GO:
+                desk.send(node, Busy(asked.tx, asked.ballot, admission is Admission.FENCED))
                 return False
         proposal = desk.clock.fresh()
         if proposal <= register.end or not desk.rules.lifetime:
@@ -228,6 +237,8 @@ class Registers:
         self.over.pop(tx, None)
         self._reaches(register, value)
         self.fresh_decisions.append(register)
+        if not self._desk.rules.ends_executed:
+            self._desk.machine.ended(tx)
         self._settling.append(register)
         desk = self._desk
         took = desk.time - register.seen_at
@@ -265,7 +276,19 @@ class Registers:
             del self.undecided[register.tx]
             self.over[register.tx] = register
             register.attempt = None
+            self._desk.machine.ended(register.tx)
         return ended
+
+    def standing(self) -> Iterator[Standing]:
+        """What the machine has admitted here, or this epoch carries, and what is neither executed nor given up."""
+        for register in self.table.values():
+            if (
+                register.proposal
+                and not register.executed
+                and register.decided != ABORT
+                and register.tx not in self.over
+            ):
+                yield register.tx, register.body
 
     def settled(self) -> int:
         """Lives that end at or below this are durably over here."""

@@ -21,12 +21,14 @@ class Rules:
     clock_past_value: bool = True  # accepting and learning move the clock past the value
     lifetime: bool = True  # nothing is proposed after the end of a transaction's life
     closed: bool = True  # no vote about what is over or forgotten
+    admission: bool = True  # nothing is proposed that the machine does not admit
 
     # Coordinators.
     voters_by_identity: bool = True  # a majority is a set of members, not a number of answers
     highest_accepted: bool = True  # the value accepted under the highest ballot goes on
     all_proposed: bool = True  # no value without a proposal of each of a majority
     highest_proposal: bool = True  # the highest of these proposals is the value
+    busy_ends: bool = True  # what is not admitted by a majority is decided, never waited for
 
     # Vouches and the watermark.
     vouch_lists_all: bool = True  # everything the asker might lack, not only proposals above its watermark
@@ -35,6 +37,7 @@ class Rules:
     vouch_durable: bool = True  # nobody vouches beyond its durable reservation
     majority_bound: bool = True  # the watermark stays below what a majority vouches for
     undecided_holds: bool = True  # and below every undecided vote that is known
+    ends_executed: bool = True  # what was admitted stands until it is executed, not until it is decided
 
     # Restart.
     reserved_clock: bool = True  # a clock starts again above everything it may have said

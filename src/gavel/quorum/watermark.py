@@ -18,11 +18,17 @@ from heapq import heappop, heappush
 
 from gavel.limits import VOUCH_ITEMS_MAX
 from gavel.quorum.desk import Desk, Peer
-from gavel.quorum.machine import Aborted, Outcome
+from gavel.quorum.machine import Aborted, Admission, Outcome
 from gavel.quorum.messages import ABORT, UNDECIDED, Batch, BodyAsk, BodyTold, TxId, Vouch, VouchAsk
 from gavel.quorum.register import NOWHERE, Register, Registers
 
 ASK_AGAIN = 100_000_000  # ns between two asks for the same thing
+
+
+def _aborted(register: Register) -> Aborted:
+    if register.refused is Admission.GO:
+        return Aborted()
+    return Aborted("a majority of the masters could not propose for it", register.refused)
 
 
 class Watermark:
@@ -206,7 +212,8 @@ class Watermark:
             tid = register.decided
             if tid == ABORT:
                 register.body = None
-                register.outcome = Aborted()
+                register.outcome = _aborted(register)
+                self._desk.machine.ended(register.tx)
                 self.done.append((register.tx, register.outcome))
             elif tid > self._desk.stable:
                 heappush(self._ready, (tid, register.tx, register))
@@ -218,6 +225,7 @@ class Watermark:
         register.executed = True
         register.body = None
         register.outcome = self._desk.machine.outcome(register.tx)
+        self._desk.machine.ended(register.tx)
         self.done.append((register.tx, register.outcome))
 
     def _execute(self, register: Register) -> bool:
@@ -234,6 +242,7 @@ class Watermark:
             if body.blobs and desk.machine.lacks(body):
                 return False
             register.outcome = desk.machine.execute(register.tx, register.decided, body)
+            desk.machine.ended(register.tx)
             self.done.append((register.tx, register.outcome))
         register.executed = True
         register.body = None

@@ -13,6 +13,7 @@ from typing import Any
 from gavel.errors import DeviceFull, GavelError, VolumeFull
 from gavel.history.history import History
 from gavel.media.volume import Volume
+from gavel.quorum.machine import Admission
 from gavel.quorum.messages import Body, TxId
 from gavel.replica.blobs import Blobs
 from gavel.replica.catch_up import Teller
@@ -47,6 +48,13 @@ class Machine:
     def lacks(self, body: Body) -> list[bytes]:
         """See gavel.quorum.machine. What is in the log is as durable as what is written after it."""
         return self._blobs.lacks(body.blobs)
+
+    def admit(self, txid: TxId, body: Body) -> Admission:
+        """See gavel.quorum.machine."""
+        return Admission.GO
+
+    def ended(self, txid: TxId) -> None:
+        """See gavel.quorum.machine."""
 
     def execute(self, txid: TxId, tid: int, body: Body) -> Any:
         """See gavel.quorum.machine: an Outcome; in a group of one perhaps an error, with nothing applied.

@@ -6,7 +6,9 @@ and raises Violation at the first step that contradicts what it knows:
 - agreement: one value per transaction, one transaction per tid, one start record per epoch;
 - stability: nothing is chosen at or below a point up to which some master has said it knows everything, unless it did;
 - prefix: what masters execute, up to where they say they know everything, is the same, outcomes included;
-- nothing is executed that was not chosen.
+- nothing is executed that was not chosen;
+- admission: nobody proposes for what its machine did not admit; what was admitted and chosen stands until it is
+  executed.
 
 A value is chosen when a majority of an epoch's voters has it accepted, durably, under one ballot.
 """
@@ -43,6 +45,7 @@ class Oracle:
         self._done: dict[int, list[int]] = {}  # node -> tids executed, ascending
         self._reached: dict[int, int] = {}
         self._epochs: dict[int, bytes] = {}
+        self._admitted: set[tuple[int, Any]] = set()
 
     # -- what masters did --------------------------------------------------------------------------------------
 
@@ -113,6 +116,25 @@ class Oracle:
                 "prefix",
                 f"n{node} says it knows all up to {_show(tid)} and lacks {_show(missing)}: {self._owner.get(missing)}",
             )
+
+    def admitted(self, node: int, txid: Any) -> None:
+        """A master's machine said that it may propose for a transaction."""
+        self._admitted.add((node, txid))
+
+    def proposed(self, node: int, txid: Any) -> None:
+        """A master's proposal is durable."""
+        if (node, txid) not in self._admitted:
+            raise Violation("admission", f"n{node} proposed for {txid}, which its machine did not admit")
+
+    def ended(self, node: int, txid: Any) -> None:
+        """A master's machine was told that a transaction stands no more."""
+        value = self.chosen.get(txid, self._abort)
+        if value == self._abort:
+            return
+        done = self._done.get(node, [])
+        at = bisect_right(done, value)
+        if not at or done[at - 1] != value:
+            raise Violation("admission", f"n{node} takes {txid} for ended, and has not executed it at {_show(value)}")
 
     def restarted(self, node: int, applied: int, reached: int) -> None:
         """A master is back: what it executed up to `applied` has survived, and it says it knows all up to `reached`."""

@@ -47,6 +47,7 @@ class Plan:
     faults: tuple[Fault, ...] = ()
     without: frozenset[str] = frozenset()
     whole: bool = False  # replicas on volumes, not the quorum over a toy
+    refusing: int = 0  # per cent of proposals that a machine does not admit at first
 
     def smaller(self) -> list[Plan]:
         """Plans that are a step smaller, the greatest steps first."""
@@ -138,7 +139,8 @@ def draw(seed: int, masters: int | None = None, focus: str = "", without: frozen
     elif count < 3 and "wipe" in exist:  # a group of two cannot bear it
         exist.remove("wipe")
     faults = [fault for kind in exist for fault in _faults(random, kind, count + spares, duration, stretch)]
-    return replace(plan, faults=tuple(sorted(faults)))
+    refusing = Random(f"{seed}/refusing").choice((0, 0, 0, 3, 20, 60))
+    return replace(plan, faults=tuple(sorted(faults)), refusing=refusing)
 
 
 def _weather(random: Random) -> Weather:

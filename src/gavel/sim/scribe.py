@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gavel.quorum.entries import Installed, Settled, Voted, decode
+from gavel.quorum.entries import Installed, Promised, Settled, Voted, decode
 from gavel.quorum.messages import Member, Record
 from gavel.quorum.votes import Electorate
 from gavel.sim.oracle import Oracle
@@ -43,6 +43,8 @@ class Scribe:
                 for entry in decode(what).entries:
                     if type(entry) is Voted:
                         self._oracle.voted(self._node, self._epoch, self._voters, entry.ballot, entry.tx, entry.value)
+                    elif type(entry) is Promised and entry.proposal:
+                        self._oracle.proposed(self._node, entry.tx)
                     elif type(entry) is Settled:
                         self._oracle.learned(self._node, entry.tx, entry.value)
                     elif type(entry) is Installed:
@@ -50,4 +52,6 @@ class Scribe:
 
     def _install(self, record: Record) -> None:
         self._epoch, self._voters = record.epoch, Electorate(record.members).voters
+        for tx, _ in record.carry:
+            self._oracle.admitted(self._node, tx)  # by a majority of the former epoch
         self._oracle.began(self._node, record.epoch, msgspec.msgpack.encode(record))

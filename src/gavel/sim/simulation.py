@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from gavel.quorum.messages import ABORT, Member
+from gavel.quorum.machine import Admission
+from gavel.quorum.messages import ABORT, Member, TxId
 from gavel.quorum.requests import Arrived
 from gavel.quorum.rules import ALL, Rules
 from gavel.quorum.votes import MASTER
@@ -70,6 +71,7 @@ class Simulation:
         self._random = self.world.stream("simulation")
         self._scribes: dict[int, Scribe] = {}
         self._fetching: set[tuple[int, int, bytes]] = set()
+        self._refusals = self.world.stream("refusals")
         self._calm = False
         for node in range(1, plan.masters + plan.spares + 1):
             random = self.world.stream(f"log {node}")
@@ -93,10 +95,23 @@ class Simulation:
         if isinstance(log, VolumeDisk):
             return WholeMaster(node, log, founding, self.oracle, self._scribes[node], host.clock.now())
         assert isinstance(log, Log)
-        store = Store(log, partial(self.oracle.executed, node), partial(self._fetch, host, host.incarnation))
+        store = Store(
+            log,
+            partial(self.oracle.executed, node),
+            partial(self._fetch, host, host.incarnation),
+            partial(self._admits, node),
+            partial(self.oracle.ended, node),
+        )
         master = Master(node, log, store, founding, self.rules, host.clock.now())
         self.oracle.restarted(node, store.applied_tid, master.quorum.stable)
         return master
+
+    def _admits(self, node: int, txid: TxId) -> Admission:
+        """Whether a master may propose: something stands against it for a while, or for good."""
+        if not self._calm and self._refusals.randrange(100) < self.plan.refusing:
+            return self._refusals.choice((Admission.BUSY, Admission.BUSY, Admission.FENCED))
+        self.oracle.admitted(node, txid)
+        return Admission.GO
 
     def _fetch(self, host: Host, incarnation: int, blob: bytes) -> None:
         """A master lacks a blob: it comes from somewhere, in a while."""

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gavel.errors import Damaged
-from gavel.quorum.machine import Collided, Committed, Outcome
+from gavel.quorum.machine import Admission, Collided, Committed, Outcome
 from gavel.quorum.messages import Body, TxId
 from gavel.sim.account import Rows
 
@@ -99,18 +99,34 @@ class Ledger:
         self._log.entries.append(("quorum", record))
 
 
+def _go(txid: TxId) -> Admission:
+    return Admission.GO
+
+
+def _over(txid: TxId) -> None:
+    """Nobody wants to know."""
+
+
 class Store:
     """The machine: versions by key, what happened by tid, outcomes by transaction; all of it is remembered for ever.
 
-    `executed(tid, txid, outcome)` is told of everything that comes into the history, `wanted(blob)` of blobs to fetch.
+    `executed(tid, txid, outcome)` is told of everything that comes into the history, `wanted(blob)` of blobs to fetch;
+    `admits(txid)` says whether it may be proposed for, and `ended(txid)` is told when that stands no more.
     """
 
     def __init__(
-        self, log: Log, executed: Callable[[int, TxId, Outcome], None], wanted: Callable[[bytes], None]
+        self,
+        log: Log,
+        executed: Callable[[int, TxId, Outcome], None],
+        wanted: Callable[[bytes], None],
+        admits: Callable[[TxId], Admission] = _go,
+        ended: Callable[[TxId], None] = _over,
     ) -> None:
         self._log = log
         self._executed = executed
         self._wanted = wanted
+        self._admits = admits
+        self._ended = ended
         self._tids: list[int] = []
         self.events: list[Event] = []
         self._outcomes: dict[TxId, Outcome] = {}
@@ -183,6 +199,14 @@ class Store:
         if blob not in self._blobs:
             self._blobs.add(blob)
             self._log.write("blob", blob)
+
+    def admit(self, txid: TxId, body: Body) -> Admission:
+        """See quorum.machine."""
+        return self._admits(txid)
+
+    def ended(self, txid: TxId) -> None:
+        """See quorum.machine."""
+        self._ended(txid)
 
     def execute(self, txid: TxId, tid: int, body: Body) -> Outcome:
         """See quorum.machine."""

@@ -16,7 +16,7 @@ from gavel.effects import Effect, Event, Reply, Requested
 from gavel.errors import GavelError
 from gavel.limits import VOLUME_MIN
 from gavel.media.volume import Volume
-from gavel.quorum.machine import Aborted, Collided, Committed, Outcome, TooOld
+from gavel.quorum.machine import Aborted, Admission, Collided, Committed, Outcome, TooOld
 from gavel.quorum.messages import Member
 from gavel.quorum.requests import Propose
 from gavel.replica import peers
@@ -111,6 +111,17 @@ class WholeMaster:
         """Let the oracle know what is executed and installed, and what is written into the ledger."""
         machine, log = self.replica.machine, self.replica.log
         execute, install, write = machine.execute, machine.install, log.write
+        admit, ended = machine.admit, machine.ended
+
+        def admitted(txid: Any, body: Any) -> Admission:
+            found = admit(txid, body)
+            if found is Admission.GO:
+                self._oracle.admitted(self._node, txid)
+            return found
+
+        def ended_(txid: Any) -> None:
+            ended(txid)
+            self._oracle.ended(self._node, txid)
 
         def executed(txid: Any, tid: int, body: Any) -> Any:
             outcome = execute(txid, tid, body)
@@ -127,6 +138,7 @@ class WholeMaster:
             self._disk.entries.append(("quorum", record))
 
         machine.execute, machine.install, log.write = executed, installed, written_  # type: ignore[method-assign]
+        machine.admit, machine.ended = admitted, ended_  # type: ignore[method-assign]
 
     def step(self, event: Event, now: int) -> None:
         """See effects.py."""
