@@ -12,7 +12,7 @@ from gavel.node import protocol
 from gavel.node.line_server import LineServer
 from gavel.node.protocol import Json
 
-Call = Callable[[Json], Awaitable[Json]]
+Call = Callable[..., Awaitable[Json]]  # its arguments by name, each with the type that it must have
 
 
 class Calls(LineServer):
@@ -27,7 +27,7 @@ class Calls(LineServer):
         call = self._calls.get(name)
         if call is None:
             raise BadRequest(f"{name!r} is no call of a daemon; use the same release on both sides")
-        return await call(args)
+        return await call(**protocol.checked(call, name, args))
 
 
 def call(path: Path, name: str, args: Json, seconds: float = 60) -> Json:

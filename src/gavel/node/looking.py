@@ -17,7 +17,7 @@ from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
 from gavel.keys import tid as tids
 from gavel.node.lines import text_diff
-from gavel.node.protocol import Json
+from gavel.node.protocol import Json, checked
 from gavel.node.steps import Durable, Item, Job, moment
 
 
@@ -39,14 +39,11 @@ class Looking:
         }
 
     def start(self, name: str, args: Json) -> Job:
-        """The call of that name, not begun yet; raises BadRequest for one that there is not."""
+        """The call of that name, not begun yet; raises BadRequest for one that there is not, or that takes others."""
         call = self._calls.get(name)
         if call is None:
             raise BadRequest(f"there is no call {name!r}; use the same release of gavel on both sides")
-        try:
-            return call(**args)
-        except TypeError as problem:
-            raise BadRequest(f"the call {name} does not take that: {problem}") from None
+        return call(**checked(call, name, args))
 
     def _history(self, path: str) -> Job:
         for one in self._filesystem.history(path):

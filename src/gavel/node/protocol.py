@@ -11,8 +11,12 @@ Calls and their keys are those of service.py. Closing the connection gives up a 
 from __future__ import annotations
 
 import errno as codes
+import inspect
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+import msgspec
 
 from gavel import errors
 
@@ -53,6 +57,22 @@ def call_of(line: bytes) -> tuple[str, Json]:
     if not isinstance(name, str) or not isinstance(args, dict):
         raise errors.BadRequest("a call has a name and an object of arguments; send {call, args}")
     return name, args
+
+
+def checked(call: Callable[..., object], name: str, args: Json) -> Json:
+    """The arguments, once they are known to be those that the function behind a call takes; raises BadRequest."""
+    known = inspect.signature(call).parameters
+    lacking = [one.name for one in known.values() if one.default is one.empty and one.name not in args]
+    if args.keys() - known or lacking:
+        takes, given = ", ".join(known) or "nothing", ", ".join(args) or "nothing"
+        raise errors.BadRequest(f"the call {name} does not take that: it takes {takes}, and was given {given}")
+    hints = get_type_hints(call)
+    for given, value in args.items():
+        try:
+            msgspec.convert(value, hints[given])
+        except msgspec.ValidationError as problem:
+            raise errors.BadRequest(f"the call {name} does not take this as {given}: {problem}") from None
+    return args
 
 
 def error_of(problem: BaseException) -> Json:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gavel.errors import BadRequest, GavelError
 from gavel.node import notify
-from gavel.node.calls import Calls
+from gavel.node.calls import Call, Calls
 from gavel.node.directory import Directory
 from gavel.node.health import Health
 from gavel.node.joining import Door
@@ -144,7 +144,12 @@ class Daemon:
         await listener.start()
         self._closing.append(listener.close)
         self._know_myself(listener.port)
-        calls = {"status": self._status, "role": self._role, "remove": self._remove, "reload": self._reload}
+        calls: dict[str, Call] = {
+            "status": self._status,
+            "role": self._role,
+            "remove": self._remove,
+            "reload": self._reload,
+        }
         admin = Calls(self.directory.path / SOCKET, calls)
         await admin.start()
         self._closing.append(admin.close)
@@ -223,26 +228,25 @@ class Daemon:
         task = asyncio.get_running_loop().create_task(told())
         self._closing.insert(0, lambda: asyncio.gather(task, return_exceptions=True))
 
-    async def _status(self, args: Json) -> Json:
+    async def _status(self) -> Json:
         return await self.report()
 
-    async def _reload(self, args: Json) -> Json:
+    async def _reload(self) -> Json:
         self.reload()
         return {}
 
-    async def _role(self, args: Json) -> Json:
+    async def _role(self, node: int, role: str) -> Json:
         """promote and demote: what a node shall be from now on."""
-        role = Role[str(args["role"]).upper()]
-        entry = self._member(int(args["node"]))
-        if role is Role.CLIENT or Role.WITNESS in (role, entry.role):
+        entry = self._member(node)
+        if role not in ("master", "slave") or entry.role == Role.WITNESS:
             raise BadRequest("only masters and slaves take each other's place; invite a witness as such")
-        self.book.put(changed := _changed(entry, role=role))
+        self.book.put(changed := _changed(entry, role=Role[role.upper()]))
         self.steward.entered(changed)
-        return {"node": entry.node, "role": role.name.lower()}
+        return {"node": entry.node, "role": role}
 
-    async def _remove(self, args: Json) -> Json:
+    async def _remove(self, node: int) -> Json:
         """remove: a node leaves for good; its id and its certificate are worth nothing any more."""
-        entry = self._member(int(args["node"]))
+        entry = self._member(node)
         if entry.node == self.directory.settings.node:
             raise BadRequest("a node cannot remove itself; ask another one to")
         if len([one for one in self.book.members() if one.role == Role.MASTER]) == 1 and entry.role == Role.MASTER:

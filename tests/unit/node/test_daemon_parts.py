@@ -41,10 +41,10 @@ def test_the_watchdog_is_fed_three_times_as_often_as_needed(monkeypatch: pytest.
 
 
 def test_a_call_is_answered_or_refused_as_it_was_there(tmp_path: Path) -> None:
-    async def twice(args: Json) -> Json:
-        return {"twice": 2 * args["n"]}
+    async def twice(n: int) -> Json:
+        return {"twice": 2 * n}
 
-    async def refused(args: Json) -> Json:
+    async def refused() -> Json:
         raise BadRequest("not like that")
 
     async def test() -> None:
@@ -56,6 +56,10 @@ def test_a_call_is_answered_or_refused_as_it_was_there(tmp_path: Path) -> None:
                 await asyncio.to_thread(call, tmp_path / "s", "refused", {})
             with pytest.raises(Refused, match="no call of a daemon"):
                 await asyncio.to_thread(call, tmp_path / "s", "other", {})
+            for wrong in ({}, {"n": "4"}, {"n": 4.5}, {"n": None}, {"n": 4, "m": 5}):
+                with pytest.raises(Refused, match="call twice") as caught:
+                    await asyncio.to_thread(call, tmp_path / "s", "twice", wrong)
+                assert caught.value.kind == "BadRequest", wrong
             assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
         finally:
             await calls.close()
