@@ -217,7 +217,7 @@ class Quorum:
         self.watermark.resume()
         self.catch_ups.resume(self._left)
         desk.when_durable(self._may_speak)
-        self._settle_down()
+        self._hear_itself()
 
     def _may_speak(self) -> None:
         self.desk.mute = False
@@ -265,15 +265,18 @@ class Quorum:
                 self.coordinator.lost(node)
             case SyncFailed(_, reason):
                 self._fail(reason)
-        self._settle_down()
+        self._hear_itself()
 
-    def _settle_down(self) -> None:
-        """Handle what this node said to itself, move the watermark, and answer who waited for it."""
-        desk = self.desk
-        local = desk.local
+    def _hear_itself(self) -> None:
+        """Handle what this node said to itself."""
+        local = self.desk.local
         while local:
             message = local.popleft()
             self._votes[type(message)](self.me, message)
+
+    def _settle_down(self) -> None:
+        """Move the watermark as far as all that was heard allows, and answer who waited for it."""
+        desk = self.desk
         before = desk.stable
         self.watermark.advance()
         ended = self.watermark.done
@@ -438,6 +441,7 @@ class Quorum:
         """What is to be done now, in order."""
         desk = self.desk
         if not self._failed:
+            self._settle_down()
             desk.flush()
             if desk.outbox and not desk.mute:
                 self.batches.compose(self._last_now // 1000)

@@ -30,7 +30,8 @@ class _Lacking:
 
 
 class Blobs:
-    """What comes, goes, and is lacking. `arrived` and `gone` tell the quorum; `now`, `peers` are the owner's to set."""
+    """What comes, goes, and is lacking. `arrived` and `gone` tell the quorum of what was lacking; `now` and `peers` are
+    the owner's to set."""
 
     def __init__(
         self,
@@ -66,8 +67,8 @@ class Blobs:
         name = self._staging.take(blob, self.now)
         if name is None:
             return False
-        self._lacking.pop(name, None)
-        self._arrived(name)
+        if self._lacking.pop(name, None) is not None:
+            self._arrived(name)
         return True
 
     def wanted(self, peer: int, want: Want) -> None:

@@ -77,7 +77,9 @@ class Exchange:
             elif isinstance(event, Ended):
                 self._opened.discard(link)
             self._arrivals.append(Arrival(link, event))
-        self.dirty(link)
+        if link.speaks:
+            self._dirty[link] = None
+        self._soon()
 
     def joined(self, link: Link) -> None:
         """A link has its transport."""

@@ -150,6 +150,11 @@ class Link(asyncio.BufferedProtocol):
 
     # What the exchange uses.
 
+    @property
+    def speaks(self) -> bool:
+        """Whether flush() has anything to do."""
+        return bool(self.connection.speaks or self._blobs or self._bulk)
+
     def flush(self) -> None:
         """Send what was said in this turn."""
         more = (self._bulk or self._blobs) and self._push()

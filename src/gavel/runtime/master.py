@@ -107,6 +107,7 @@ class Master:
         self._judged, self._told, self._linked, self._asked_status = judge, told, linked, asked_status
         self._shell = LoopShell(device, self._loop)
         self._ticket = 0
+        self._stepped = True  # since the last drain
         self._asked: dict[int, tuple[Link, int]] = {}  # by ticket: where the answer goes
         self._inquiries: dict[tuple[Link, int], asyncio.Future[requests.Answer | None]] = {}
         self._waiters: dict[int, Callable[[Any], None]] = {}
@@ -273,16 +274,16 @@ class Master:
             self._step(Requested(requests.Asked(ticket, question)))
 
     def _step(self, event: Event) -> None:
+        self._stepped = True
         self.replica.step(event, self.clock())
 
     # What is to be done.
 
     def _carry_out(self) -> None:
-        effects = self.replica.drain()
-        while effects:
-            for effect in effects:
+        while self._stepped:
+            self._stepped = False
+            for effect in self.replica.drain():
                 self._do(effect)
-            effects = self.replica.drain()
 
     def _do(self, effect: Effect) -> None:
         match effect:

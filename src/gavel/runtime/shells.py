@@ -81,14 +81,14 @@ class LoopShell:
         self._device = device
         self._loop = loop
         self._kernel = _kernel_sync(loop)
+        self._fileno = device.fileno if isinstance(device, Descriptor) else lambda: -1
         self._syncer = ThreadPoolExecutor(1, "gavel-sync")
         self._fetcher = ThreadPoolExecutor(1, "gavel-fetch")
         self._open = True
 
     def sync(self, done: Done) -> None:
         """See Shell.sync."""
-        fd = self._device.fileno() if isinstance(self._device, Descriptor) else -1
-        if self._kernel is not None and fd >= 0:
+        if self._kernel is not None and (fd := self._fileno()) >= 0:
             try:
                 self._kernel.sync(fd, lambda number: done(_failed(number)))
             except OSError:  # not for this kind of file, or not here at all

@@ -144,6 +144,11 @@ class Connection:
         return out
 
     @property
+    def speaks(self) -> bool:
+        """Whether there is anything to be sent now."""
+        return bool(self._out)
+
+    @property
     def opened(self) -> bool:
         """Whether both sides are welcome and neither has ended it."""
         return self.state in TALKING
