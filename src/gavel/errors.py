@@ -14,17 +14,27 @@ class GavelError(Exception):
 
     retry = False
 
+    @property
+    def fact(self) -> str:
+        """What is wrong, without the advice that goes with it: for a row among others of its kind."""
+        return str(self)
+
 
 class Damaged(GavelError):
     """Bytes from a medium that do not verify."""
 
     def __init__(self, what: str, offset: int, expected: object = None, found: object = None) -> None:
         self.what, self.offset, self.expected, self.found = what, offset, expected, found
-        detail = "" if expected is None else f" (expected {expected}, found {found})"
         super().__init__(
-            f"{what} at byte {offset} is damaged{detail}; `gavel check --deep` shows all there is, "
+            f"{self.fact}; `gavel check --deep` shows all there is, "
             "and `gavel recover` saves what is left of a volume that does not open"
         )
+
+    @property
+    def fact(self) -> str:
+        """See GavelError."""
+        detail = "" if self.expected is None else f" (expected {self.expected}, found {self.found})"
+        return f"{self.what} at byte {self.offset} is damaged{detail}"
 
 
 class Unwritable(Damaged):
@@ -66,7 +76,10 @@ class KeyNeeded(GavelError):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        super().__init__(f"the volume is encrypted; give the {kind} that opens it")
+        how = "type it on a terminal, or set GAVEL_PASSPHRASE"
+        if kind != "passphrase":
+            how = "name it by --key-file, or in GAVEL_KEY_FILE"
+        super().__init__(f"the volume is encrypted; give the {kind} that opens it: {how} (in Python: `key`)")
 
 
 class WrongKey(GavelError):
@@ -130,7 +143,12 @@ class DeviceFailed(GavelError):
 
     def __init__(self, action: str, offset: int, reason: str) -> None:
         self.action, self.offset, self.reason = action, offset, reason
-        super().__init__(f"the device failed to {action} at byte {offset}: {reason}; check the disk, then mount again")
+        super().__init__(f"{self.fact}; check the disk, then mount again")
+
+    @property
+    def fact(self) -> str:
+        """See GavelError."""
+        return f"the device failed to {self.action} at byte {self.offset}: {self.reason}"
 
 
 class ReadOnly(GavelError):
@@ -203,6 +221,15 @@ class QuorumLost(GavelError):
         super().__init__(
             f"no majority of the masters answered within {waited_ms} ms{who}; it may still happen, ask again"
         )
+
+
+class LostWork(GavelError):
+    """What was changed under leases, and answered for, could not be committed before others changed the same."""
+
+    def __init__(self, why: str, saved: str = "") -> None:
+        self.why, self.saved = why, saved
+        where = f"it is saved in {saved}, see `gavel recovered`" if saved else "it is lost"
+        super().__init__(f"what was changed here last is no part of the filesystem: {why}; {where}")
 
 
 class NotAMember(GavelError):

@@ -20,14 +20,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gavel.cache.held import Held
+from gavel.cache.held import OPEN, Held
 from gavel.cache.held_view import HeldView, States, past_of
 from gavel.cache.naming import Naming
-from gavel.cache.places import Blob, Places
+from gavel.cache.places import Places
+from gavel.cache.submission import pack, staging
 from gavel.errors import BadRequest, Collision, FreezePruned, GavelError, HistoryPruned
 from gavel.keys import records
 from gavel.keys.ranges import RangeSet, just
-from gavel.limits import ATTEMPTS_MAX, BODY_INLINE_MAX, EXTENT_MAX
+from gavel.limits import ATTEMPTS_MAX
 from gavel.media.extents import Extent
 from gavel.transaction import requests
 from gavel.transaction.requests import (
@@ -89,6 +90,8 @@ class Attempt:
         self.taken = 0  # how many of them this run has
         self.block: tuple[int, int] | None = None  # what is left of the ids that this run's transaction reserves
         self.submitted: Submit | None = None
+        self.busy = False  # somebody's leases were in the way of it: let some time pass before it is run again
+        self.current = 0  # a tid as of which all is true of which a lease says that it is true now
         self.writes: dict[bytes, bytes | None] = {}
         self._floor = 2**64 - 1  # a state at or above this has all that was acknowledged before the beginning
         self._runs = 0
@@ -101,6 +104,7 @@ class Attempt:
         """Run the operation on what is held: it has ended, or these have to be answered first."""
         assert self.submitted is None, "what it asked for has not come"
         self._view.unstage()
+        self.busy = False
         if self._ended is not None:
             return self._ended
         if not self._naming.knows_time and not self.at:
@@ -155,32 +159,18 @@ class Attempt:
 
     def _submission(self, now: int) -> list[Question]:
         """File data and transaction, in this order; the same name whoever gets it in the end."""
-        tx, used = self.tx, dict[int, Blob]()
+        tx, naming = self.tx, self._naming
         self.writes = tx.writes
-        outgoing = {
-            key: value if value is None or not records.is_data(key) else self._places.portable(value, used)
-            for key, value in tx.writes.items()
-        }
-        body = requests.pack(outgoing, self._naming.settled)
-        spilled: list[int] = []
-        if len(body) > BODY_INLINE_MAX:
-            for start in range(0, len(body), EXTENT_MAX):
-                blob = self._places.blob(self._view.stage(memoryview(body)[start : start + EXTENT_MAX]))
-                used[blob.number] = blob
-                spilled.append(blob.number)
-            body = b""
+        packed = pack(tx.writes, self._places, naming.settled, self._view.stage)
         reads = self._frozen
         if reads is None:
-            reads = [(lo, hi, upto) for one in tx.footprint or () for lo, hi, _, upto in self._held.known(*one)]
-        names = [requests.blob_name(blob.number, blob.length, blob.sum) for blob in used.values()]
-        naming = self._naming
+            known = [one for lo, hi in tx.footprint or () for one in self._held.known(lo, hi)]
+            reads = [(lo, hi, upto if upto < OPEN else self.current) for lo, hi, _, upto in known]
         self.submitted = Submit(
-            naming.name, naming.name_next(), naming.born(now), self._coord, reads, names, body, spilled
-        )
-        stages = [
-            Stage(naming.name, blob.number, blob.codec, blob.length, blob.sum, blob.data) for blob in used.values()
-        ]
-        return [*stages, self.submitted]
+            naming.name, naming.name_next(), naming.born(now), self._coord, reads, packed.names, packed.body,
+            packed.spilled,
+        )  # fmt: skip
+        return [*(staging(naming.name, blob) for blob in packed.blobs), self.submitted]
 
     # Hearing.
 
@@ -196,10 +186,7 @@ class Attempt:
                 self._found(question, answer)
             case Stage(), requests.Done():
                 pass
-            case (
-                Submit(),
-                Committed() | requests.Collided() | requests.TooOld() | requests.Refused() | requests.Dropped(),
-            ):
+            case Submit(), _ if isinstance(answer, requests.Outcome):
                 self._outcome(answer)
             case _, GavelError():
                 self._failed(question, answer)
@@ -252,6 +239,10 @@ class Attempt:
         self._ended = None
         if isinstance(answer, requests.Refused):
             self._ended = Finished(None, BadRequest(answer.why))
+        elif isinstance(answer, requests.Fenced):
+            self._ended = Finished(None, BadRequest("it was not made under leases, so none can have ended"))
+        elif isinstance(answer, requests.Busy):
+            self.busy = True
         elif self._frozen is not None and not isinstance(answer, requests.Dropped):
             self._ended = Finished(None, _collision(answer))
         elif isinstance(answer, requests.Collided):

@@ -161,8 +161,11 @@ class Held:
                 self._times[self._at(start)] = since, max(since, tid)
         self._join(lo, hi)
 
-    def written(self, tid: int, writes: dict[bytes, bytes | None]) -> None:
-        """Own changes were committed at `tid`. What is open stays open; elsewhere their keys are known as of `tid`."""
+    def written(self, tid: int, writes: dict[bytes, bytes | None]) -> list[bytes]:
+        """Own changes were committed at `tid`. What is open stays open; elsewhere their keys are known as of `tid`.
+
+        Returns those elsewhere.
+        """
         fresh: list[bytes] = []
         gone: list[bytes] = []
         elsewhere: list[tuple[bytes, bytes | None]] = []
@@ -191,6 +194,7 @@ class Held:
             self.take(*just(key), tid, [] if value is None else [(key, value)])
         if self.size > self._limit:
             self._shrink()
+        return [key for key, _ in elsewhere]
 
     def _list(self, keys: list[bytes]) -> None:
         """Put keys that were not held into their places among those that are."""

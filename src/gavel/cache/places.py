@@ -85,8 +85,13 @@ class Places:
     def committed(self, key: bytes, value: bytes, tid: int) -> None:
         """A data record was written by the transaction `tid`: what was staged for it can be had by it from now on."""
         shown = extents.decode(value)
-        if shown.extent is not None and isinstance(self._known.get(shown.extent.place), Blob):
-            self._known[shown.extent.place] = Source(key, tid)
+        if shown.extent is None:
+            return
+        place = shown.extent.place
+        staged = self._known.get(place)
+        if isinstance(staged, Blob):
+            self._known[place] = Source(key, tid)
+            self._keep(place, staged.data if staged.codec == RAW else self._raw(place, staged))
 
     # File data.
 
@@ -100,7 +105,11 @@ class Places:
         means = self._known[place]
         if isinstance(means, Source):
             raise Miss((), (extent,))
-        return extents.restore(Extent(place, len(means.data), means.length, means.codec, means.sum), means.data)
+        return self._raw(place, means)
+
+    @staticmethod
+    def _raw(place: int, blob: Blob) -> Buffer:
+        return extents.restore(Extent(place, len(blob.data), blob.length, blob.codec, blob.sum), blob.data)
 
     def source(self, extent: Extent) -> Source:
         """How a fetched extent is asked for."""
@@ -110,9 +119,12 @@ class Places:
 
     def fetched(self, extent: Extent, codec: int, data: bytes) -> None:
         """The stored bytes of an extent have come; raises Damaged unless they verify."""
-        raw = extents.restore(extent._replace(stored=len(data), codec=codec), data)
-        if extent.place not in self._data:
-            self._data[extent.place] = raw
+        self._keep(extent.place, extents.restore(extent._replace(stored=len(data), codec=codec), data))
+
+    def _keep(self, place: int, raw: Buffer) -> None:
+        """Have the bytes of an extent at hand, in place of those that were longest not asked for."""
+        if place not in self._data:
+            self._data[place] = raw
             self._size += len(raw)
         while self._size > self._limit and len(self._data) > 1:
             _, dropped = self._data.popitem(last=False)
@@ -132,6 +144,11 @@ class Places:
         means = self._known[extent.place]
         assert isinstance(means, Blob), "it was fetched, or has its outcome"
         return means
+
+    def number(self, extent: Extent) -> int | None:
+        """The number under which an extent was staged, until its transaction is committed."""
+        means = self._known.get(extent.place)
+        return means.number if isinstance(means, Blob) else None
 
     def unstage(self, extent: Extent) -> None:
         """Nothing will refer to what was staged as this extent any more, unless its transaction was committed."""

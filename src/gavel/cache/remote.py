@@ -10,6 +10,7 @@ becomes of the operation that it was given to.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 from gavel.cache.attempts import Attempt, Finished, Operation
 from gavel.cache.held import Held
@@ -18,9 +19,12 @@ from gavel.cache.naming import Naming
 from gavel.cache.places import Places
 from gavel.errors import TooLarge
 from gavel.keys import records
-from gavel.keys.ranges import RangeSet
+from gavel.keys.ranges import RangeSet, just
 from gavel.limits import HELD_BYTES, OBJECT_ID_BLOCK, OBJECT_ID_MAX, PASTS_MAX
+from gavel.media.extents import Extent
+from gavel.transaction import requests
 from gavel.transaction.transaction import Transaction
+from gavel.transaction.view import Miss
 
 
 class Remote:
@@ -30,23 +34,24 @@ class Remote:
         """`name`: 16 bytes that no other client has or will have."""
         self.pfs = pfs
         self.naming = Naming(name)
-        self._places = Places()
-        self._held = Held(limit // 2)
+        self.places = Places()
+        self.present = Held(limit // 2)
         self._pasts: OrderedDict[int, Held] = OrderedDict()
         self._past_limit = limit // 2 // PASTS_MAX
-        self._ids: list[tuple[int, int]] = []  # reserved and not used yet: [first, end), the ones to use first last
+        self._extents: dict[bytes, Extent] = {}  # asked for by the key that names them
+        self.more_values: Callable[[], Iterable[bytes]] = lambda: ()  # of records that are nowhere here, but in use
+        self.ids: list[tuple[int, int]] = []  # reserved and not used yet: [first, end), the ones to use first last
 
     def start(self, operation: Operation, coord: int, at: int = 0) -> Attempt:
         """An operation on the present, or only reading on the state as of `at`. `coord`: whom it is asked of first."""
-        if self._places.crowded:
-            self._sweep()
+        self.tidy()
         return Attempt(
-            operation, self._state, self._places, self.naming, self._take_object, coord=coord, at=at, pfs=self.pfs
+            operation, self.state, self.places, self.naming, self._take_object, coord=coord, at=at, pfs=self.pfs
         )
 
     def freeze(self, at: int, now: int) -> Transaction:
         """A transaction on the state as of `at` that notes what it reads; see commit()."""
-        view = HeldView(self._state, self._places, at, writable=True)
+        view = HeldView(self.state, self.places, at, writable=True)
         return Transaction(view, now, self.pfs, self._take_reserved, RangeSet())
 
     def commit(self, tx: Transaction, coord: int) -> Attempt:
@@ -55,43 +60,44 @@ class Remote:
         at = tx.view.at
         frozen = [(lo, hi, at) for lo, hi in tx.footprint or ()]
         return Attempt(
-            lambda own: own.writes.update(tx.writes), self._state, self._places, self.naming, self._take_object,
+            lambda own: own.writes.update(tx.writes), self.state, self.places, self.naming, self._take_object,
             coord=coord, pfs=self.pfs, frozen=frozen,
         )  # fmt: skip
 
     def view(self, at: int) -> HeldView:
         """What is held of the state as of `at`."""
-        return HeldView(self._state, self._places, at)
+        return HeldView(self.state, self.places, at)
 
     def local(self, key: bytes, value: bytes, at: int) -> bytes:
         """A record that a master told of as of `at`, in the form that filesystem functions know."""
-        return self._places.local(key, value, at) if records.is_data(key) else value
+        return self.places.local(key, value, at) if records.is_data(key) else value
 
     @property
     def reserved(self) -> int:
         """How many object ids are reserved."""
-        return sum(end - first for first, end in self._ids)
+        return sum(end - first for first, end in self.ids)
 
     def _take_reserved(self) -> int:
-        if not self._ids:
+        if not self.ids:
             raise TooLarge("the number of objects made by one transaction", OBJECT_ID_BLOCK, OBJECT_ID_BLOCK)
-        return self._pop_id()
+        return self.pop_id()
 
-    def _pop_id(self) -> int:
-        first, end = self._ids.pop()
+    def pop_id(self) -> int:
+        """The next of the reserved ids, of which there are some."""
+        first, end = self.ids.pop()
         if first + 1 < end:
-            self._ids.append((first + 1, end))
+            self.ids.append((first + 1, end))
         return first
 
     def ended(self, attempt: Attempt, outcome: Finished) -> None:
         """An operation has ended: ids that it reserved, and did not use, are for those to come."""
         if outcome.tid and attempt.block is not None:
-            self._ids.append(attempt.block)
+            self.ids.append(attempt.block)
 
-    def _state(self, at: int) -> Held:
+    def state(self, at: int) -> Held:
         """What is held of the state as of `at`, of the present for 0."""
         if not at:
-            return self._held
+            return self.present
         held = self._pasts.get(at)
         if held is None:
             held = self._pasts[at] = Held(self._past_limit)
@@ -102,18 +108,18 @@ class Remote:
 
     def _take_object(self, attempt: Attempt) -> int:
         """The id that the last run was given here, else one that is reserved, else one that this run reserves."""
-        if attempt.taken == len(attempt.objects) and self._ids:
-            attempt.objects.append(self._pop_id())
+        if attempt.taken == len(attempt.objects) and self.ids:
+            attempt.objects.append(self.pop_id())
         if attempt.taken < len(attempt.objects):
             attempt.taken += 1
             return attempt.objects[attempt.taken - 1]
         if attempt.block is None:
-            attempt.block = self._reserve(attempt.tx)
+            attempt.block = self.reserve(attempt.tx)
         first, end = attempt.block
         attempt.block = first + 1, end
         return first
 
-    def _reserve(self, tx: Transaction) -> tuple[int, int]:
+    def reserve(self, tx: Transaction) -> tuple[int, int]:
         """A block of ids, ours if this transaction is committed."""
         key = records.counter(self.pfs, records.OBJECTS)
         value = tx.get(key)
@@ -124,10 +130,56 @@ class Remote:
         tx.put(key, end.to_bytes(8, "big"))
         return first, end
 
+    def forget_ids(self) -> None:
+        """Reserved ids may be somebody else's: what reserved them may never be committed."""
+        self.ids.clear()
+
+    # What masters say of the present, to operations that are no Attempts.
+
+    def take(self, lo: bytes, hi: bytes, at: int, part: requests.Records) -> bytes:
+        """These are the records of [lo, hi) as of `at`, or as far as they go; up to where."""
+        if part.end is not None:
+            hi = part.end
+        found = [(key, self.local(key, value, at)) for key, value in zip(part.keys, part.values, strict=True)]
+        self.present.take(lo, hi, at, found)
+        return hi
+
+    def lacking(self, miss: Miss) -> list[requests.Question]:
+        """How the extents that an operation lacks are asked for."""
+        wanted: dict[int, list[bytes]] = {}
+        for extent in miss.extents:
+            source = self.places.source(extent)
+            self._extents[source.key] = extent
+            wanted.setdefault(source.at, []).append(source.key)
+        return [requests.Data(keys, at) for at, keys in wanted.items()]
+
+    def found(self, question: requests.Data, answer: requests.Found) -> None:
+        """The extents that were lacking have come; raises Damaged."""
+        for key, part in zip(question.keys, answer.extents, strict=False):
+            extent = self._extents.pop(key, None)
+            if part is None:
+                self.present.drop(*just(key))
+            elif extent is not None:
+                self.places.fetched(extent, *part)
+
+    def pruned(self, question: requests.Data) -> None:
+        """What was held refers to extents as of a tid that cannot be read any more: it is to be looked at again."""
+        for key in question.keys:
+            self._extents.pop(key, None)
+            self.present.drop(*just(key))
+
+    def tidy(self) -> None:
+        """Give memory back if much of it is not needed; between operations."""
+        if self.places.crowded:
+            self._sweep()
+
     def _sweep(self) -> None:
-        self._places.sweep(
-            value
-            for held in (self._held, *self._pasts.values())
-            for key, value in held.records()
-            if records.is_data(key)
+        self.places.sweep(
+            [
+                value
+                for held in (self.present, *self._pasts.values())
+                for key, value in held.records()
+                if records.is_data(key)
+            ]
+            + list(self.more_values())
         )

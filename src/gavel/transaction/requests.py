@@ -121,7 +121,9 @@ class Submit(Message, tag=2, frozen=True, gc=False):
     (`born`, `session`, `sequence`, `coord`) name it: the same whenever and to whomever it is sent again, and it happens
     once. `born` is a recent `clock` of an answer, `coord` the node it is sent to first. `body` comes from `pack`;
     `blobs` are the blob_name()s of all that was staged for it, `spilled` the numbers of those that hold the body itself
-    where that is longer than limits.BODY_INLINE_MAX.
+    where that is longer than limits.BODY_INLINE_MAX. `tokens` are those of the leases it was made under: (node,
+    incarnation, counter) of each master that granted all it writes; a master whose token is another one, or that is
+    not named, does not vote for it. Empty: it was not made under leases.
     """
 
     session: bytes
@@ -132,6 +134,7 @@ class Submit(Message, tag=2, frozen=True, gc=False):
     blobs: list[bytes]
     body: bytes
     spilled: list[int] = []
+    tokens: list[tuple[int, int, int]] = []
 
 
 class Look(Message, tag=3, frozen=True, gc=False):
@@ -226,7 +229,15 @@ class Dropped(Message, tag=37, frozen=True, gc=False):
     """It came too late, or nobody could say any more what it wanted. Nothing was applied; submit it as a new one."""
 
 
-Outcome = Committed | Collided | TooOld | Refused | Dropped
+class Busy(Message, tag=47, frozen=True, gc=False):
+    """Somebody else holds leases over what it reads or writes, and is asked for them. Submit it as a new one."""
+
+
+class Fenced(Message, tag=48, frozen=True, gc=False):
+    """The leases it was made under do not stand any more. Nothing was applied, and never will be."""
+
+
+Outcome = Committed | Collided | TooOld | Refused | Dropped | Busy | Fenced
 
 
 class Records(Message, tag=38, frozen=True, gc=False):
