@@ -229,6 +229,8 @@ class HistoryMachine(RuleBasedStateMachine):
             with pytest.raises(HistoryPruned):
                 asked.changed(lo, hi, t0)
             return
+        newest = max((change.tid for change in self.whole.changes(t0, self.tid, lo, hi)), default=0)
+        assert newest <= asked.newest(lo, hi) <= asked.last_tid
         told = asked.changed(lo, hi, t0)
         expected = {(change.key, change.tid) for change in self.whole.changes(t0, self.tid, lo, hi)}
         assert told in expected if expected else told is None

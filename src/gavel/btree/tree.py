@@ -14,7 +14,7 @@ iterators that survive any edit between two steps.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gavel.btree.dues import UNKNOWN, Ends, lowered
 from gavel.btree.edit import Edit, Replaced, put_in_leaf
@@ -123,6 +123,32 @@ class BTree:
             b = len(keys) if hi is None or (start is not None and start <= hi) else bisect_left(keys, hi, a)
             if a < b:
                 yield keys[a:b], leaf.tids[a:b], leaf.values[a:b]
+
+    def youngest(self, lo: bytes, hi: bytes, of: Callable[[list[bytes], list[int]], int]) -> int:
+        """The highest tid that the bounds of [lo, hi) are about, or somewhat more: nothing is read for it that is not
+        in memory. `of(keys, tids)` tells it of some records of a leaf; there is at least one."""
+        best = 0
+        edges = [(self.root, self.bound)]
+        for _ in self._levels:
+            below: list[tuple[Node, int]] = []
+            for node, bound in edges:
+                if node.keys is None or bound <= best:
+                    best = max(best, bound)
+                    continue
+                first, last = bisect_right(node.keys, lo), bisect_left(node.keys, hi)
+                bounds = node.tids
+                if last - first > 1:
+                    best = max(best, max(bounds[first + 1 : last]))
+                below += [(node.values[at], bounds[at]) for at in dict.fromkeys((first, last)) if bounds[at] > best]
+            edges = below
+        for leaf, bound in edges:
+            if leaf.keys is None:
+                best = max(best, bound)
+            elif bound > best:
+                a, b = bisect_left(leaf.keys, lo), bisect_left(leaf.keys, hi)
+                if a < b:
+                    best = max(best, of(leaf.keys[a:b], leaf.tids[a:b]))
+        return best
 
     def _leaf_from(self, key: bytes, hi: bytes | None, above: int) -> tuple[Node | None, bytes, bytes | None]:
         """The leaf with `key`, or the next whose bound is above `above`; where to begin in it; where the next begins.

@@ -7,7 +7,7 @@ from heapq import merge
 from operator import itemgetter
 
 from gavel.btree.tree import BTree
-from gavel.history.past import closed_after
+from gavel.history.past import closed_after, past_bounds, split_key
 from gavel.history.versions import Change
 
 Dated = tuple[bytes, int, int | None, bytes]  # key, create_tid, delete_tid, value
@@ -22,6 +22,14 @@ def changed_since(current: BTree, past: BTree, lo: bytes, hi: bytes, since: int)
     for key, _, deleted, _ in closed_after(past, lo, hi, since):
         return key, deleted
     return None
+
+
+def newest_within(current: BTree, past: BTree, lo: bytes, hi: bytes) -> int:
+    """A tid at or above every change in [lo, hi) that the trees know of."""
+    return max(
+        current.youngest(lo, hi, lambda keys, tids: max(tids)),
+        past.youngest(*past_bounds(lo, hi), lambda keys, tids: max(split_key(key)[1] for key in keys)),
+    )
 
 
 def changes_between(current: BTree, past: BTree, t0: int, t1: int, lo: bytes, hi: bytes) -> Iterator[Change]:

@@ -33,7 +33,7 @@ from gavel.history import horizon as horizons
 from gavel.history import past as closed
 from gavel.history import roots
 from gavel.history.accounting import count_live, referred, relink, stored, without_data
-from gavel.history.changes import changed_since, changes_between
+from gavel.history.changes import changed_since, changes_between, newest_within
 from gavel.history.check import Claims, problems
 from gavel.history.horizon import Horizon, recalled, said
 from gavel.history.prune import judged
@@ -323,6 +323,13 @@ class History:
         if since < self.horizon:
             raise HistoryPruned(since, self.horizon)
         return changed_since(self._current, self._past, lo, hi, since)
+
+    def newest(self, lo: bytes, hi: bytes) -> int:
+        """A tid at or above every change in [lo, hi), deletions included, and at most `last_tid`.
+
+        Costs a descent and reads nothing. Below the horizon changes may be gone, so it is not lower than that.
+        """
+        return min(max(newest_within(self._current, self._past, lo, hi), self.horizon), self.last_tid)
 
     def changes(self, t0: int, t1: int, lo: bytes = b"", hi: bytes = b"\xff" * 16) -> Iterator[Change]:
         """What changed in (t0, t1] to keys in [lo, hi): by key, and for one key by tid. Raises HistoryPruned.

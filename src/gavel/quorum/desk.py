@@ -117,6 +117,7 @@ class Desk:
         self.stable = 0  # S: everything decided at or below is known and executed here
         self.durable_stable = 0  # of which this is durable
 
+        self.leasing = False  # leases may stand that this node knows, or knew before it was started
         self.incarnation = self.starts = 0
         self.position = self.durable_position = 0
         self.mute = True

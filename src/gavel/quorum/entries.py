@@ -57,11 +57,13 @@ class Reserved(Struct, array_like=True, frozen=True, gc=False, tag=5):
 
 class Began(Struct, array_like=True, frozen=True, gc=False, tag=6):
     """The core was started for the nth time: an incarnation. `complete`: everything decided above it, up to S, has a
-    register here; entries of former releases do not say."""
+    register here; entries of former releases do not say. `leasing`: leases may stand that this node granted, or that
+    it must not be in the way of; written again whenever that changes."""
 
     incarnation: Natural
     start: Natural
     complete: Natural | None = None
+    leasing: bool = False
 
 
 class Stable(Struct, array_like=True, frozen=True, gc=False, tag=7):

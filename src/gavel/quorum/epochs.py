@@ -112,7 +112,9 @@ class Epochs:
         desk.note_stable()
         known, since = self._known()
         clock = self.sealed_at or 0
-        desk.promise(node, Sealed(asked.ballot, self._accepted, self._backed, known, clock, desk.stable, since))
+        desk.promise(
+            node, Sealed(asked.ballot, self._accepted, self._backed, known, clock, desk.stable, since, desk.leasing)
+        )
 
     def _stop(self) -> None:
         desk = self._desk
@@ -221,7 +223,9 @@ class Epochs:
                     best[tx] = found
         carry = [(tx, value) for tx, (_, value) in best.items() if value == ABORT or value > stable]
         floor = max(answer.clock for answer in answers) if rules.floor else 0
-        return Record(self._desk.epoch + 1, change.members, carry if rules.carry else [], floor, stable)
+        # A lease counts by a majority, and one of these, who are another, would know of it.
+        leasing = any(answer.leasing for answer in answers)
+        return Record(self._desk.epoch + 1, change.members, carry if rules.carry else [], floor, stable, leasing)
 
     def chosen(self, node: int, answer: Chosen) -> None:
         """A voter accepted the record; a majority is the decision."""
@@ -248,6 +252,9 @@ class Epochs:
             return
         self._enter(record)
         self._installed = False
+        if record.leasing is not False:  # before the record, so that a crash does not part them
+            desk.leasing = True
+            desk.write(entries.Began(desk.incarnation, desk.starts, self._registers.complete, True))
         if desk.rules.durable_install:
             desk.write(entries.Installed(record, self._catch_ups.informed))
         desk.mute = desk.mute or self._was_alone

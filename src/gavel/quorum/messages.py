@@ -179,6 +179,8 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
     """microseconds; every clock moves past it"""
     stable: Natural
     """who has not durably reached it does not act"""
+    leasing: bool | None = None
+    """leases of the former epoch may stand; None: somebody of a former release composed it, or passed it on"""
 
 
 class Seal(Struct, array_like=True, frozen=True, gc=False, tag=13):
@@ -200,6 +202,8 @@ class Sealed(Struct, array_like=True, frozen=True, gc=False, tag=14):
     stable: Natural
     since: Natural | None = None
     """`known` has every decision above it that is known here; without one, above `stable`"""
+    leasing: bool = False
+    """leases that this voter granted may stand"""
 
 
 class Choose(Struct, array_like=True, frozen=True, gc=False, tag=15):

@@ -185,7 +185,7 @@ class Quorum:
                 case entries.Stable():
                     desk.stable = desk.durable_stable = max(desk.stable, entry.tid)
                 case entries.Began():
-                    desk.incarnation, desk.starts = entry.incarnation, entry.start
+                    desk.incarnation, desk.starts, desk.leasing = entry.incarnation, entry.start, entry.leasing
                     self._complete = entry.complete
                 case entries.Seen():
                     self.identities.replay(entry)
@@ -211,13 +211,25 @@ class Quorum:
             desk.stable = desk.durable_stable = max(desk.stable, applied)
         known = None if desk.alone else self._complete
         self.registers.complete = max(self.registers.complete, desk.stable if known is None else known)
-        desk.write(entries.Began(desk.incarnation, desk.starts, self.registers.complete))
+        desk.write(self._began)
         self.registers.highest = max(self.registers.highest, applied)
         desk.clock.observe(max(applied, self.registers.highest))
         self.watermark.resume()
         self.catch_ups.resume(self._left)
         desk.when_durable(self._may_speak)
         self._hear_itself()
+
+    @property
+    def _began(self) -> entries.Began:
+        desk = self.desk
+        return entries.Began(desk.incarnation, desk.starts, self.registers.complete, desk.leasing)
+
+    def note_leasing(self, leasing: bool) -> None:
+        """Write down whether leases may stand that this node grants: before the first one, and when all are gone. It
+        is durable with the next sync."""
+        self.desk.leasing = leasing
+        self.desk.write(self._began)
+        self.desk.put()
 
     def _may_speak(self) -> None:
         self.desk.mute = False
@@ -477,7 +489,7 @@ class Quorum:
         desk = self.desk
         reserved = desk.clock.tick if final and desk.alone else desk.clock.reserved
         head: list[entries.Entry] = [
-            entries.Began(desk.incarnation, desk.starts, self.registers.complete),
+            self._began,
             entries.Reserved(reserved),
         ]
         if self.epochs.record is not None:

@@ -38,6 +38,21 @@ def test_an_empty_history_answers() -> None:
     assert not any(history.check(True))
 
 
+def test_the_newest_change_of_a_range_is_told_without_reading() -> None:
+    volume = FakeVolume()
+    history = history_of(volume)
+    for n in range(2000):
+        history.apply(T + n, [records.inode(0, n + 1)], [bytes(100)])
+    history.apply(T + 5000, [records.inode(0, 1999)], [None])
+    assert history.newest(*just(records.inode(0, 7))) == T + 6  # to the record: its leaf is in memory
+    assert history.newest(records.inode(0, 1), records.inode(0, 101)) == T + 99
+    assert history.newest(*just(records.inode(0, 1999))) == T + 5000  # what is gone changed, too
+    assert history.newest(b"", b"\xff") == T + 5000
+    run(history)
+    again = history_of(volume.reopened())
+    assert T + 6 <= again.newest(*just(records.inode(0, 7))) <= T + 5000  # what is not in memory may have changed
+
+
 def test_a_checkpoint_of_nothing_can_be_opened() -> None:
     volume = FakeVolume()
     assert run(history_of(volume)) == [Step.MARKED, Step.SYNC, Step.SYNC]

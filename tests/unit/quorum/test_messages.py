@@ -17,7 +17,7 @@ RECORD = Record(3, [Member(1, 0), Member(2, 2)], [(TX, 9)], 8, 7)
 
 SAMPLES: dict[str, Any] = {
     "tx": TX, "body": BODY, "ballot": 1 << 40, "patient": True, "proposal": 2**64 - 1, "accepted": 1, "value": 0,
-    "proposing": True, "fenced": True,
+    "proposing": True, "fenced": True, "leasing": True,
     "promised": 3, "through": 4, "stable": 5, "number": 6, "highest": 7, "members": [Member(1, 0)], "record": RECORD,
     "known": [(TX, 1, 2, -1)], "clock": 8, "lo": 9, "hi": 10, "cursor": b"c", "least": 11, "known_above": 12,
     "data": b"d", "following": None, "position": 13, "total": 14, "incarnation": 15, "epoch": 16, "carry": [(TX, 1)],
