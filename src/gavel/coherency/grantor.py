@@ -8,20 +8,52 @@ not executed; all is in memory only, and a restart is followed by a grace.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from gavel.coherency.messages import FromClient, FromMaster, Token
+from gavel.coherency.admission import Admission, Blocks, against, alone, wanted
+from gavel.coherency.contention import Heat
+from gavel.coherency.messages import (
+    ABSURD,
+    CROWDED,
+    FLOOD,
+    NONE,
+    WANTED,
+    Age,
+    Alive,
+    Ask,
+    FromClient,
+    FromMaster,
+    Grant,
+    Granted,
+    Leave,
+    Refused,
+    Release,
+    Renewed,
+    S,
+    Token,
+    Want,
+    X,
+)
+from gavel.coherency.queue import Ahead, Intent, Queue
 from gavel.coherency.rules import ALL, Rules
+from gavel.coherency.sessions import Recalling, Session, Waiting
+from gavel.coherency.space import levels
 from gavel.keys.ranges import Range
+from gavel.limits import (
+    LEASE_ASKS_MAX,
+    LEASE_DRIFT,
+    LEASE_RANGES_MAX,
+    LEASE_SESSIONS_MAX,
+    LEASE_TERM_NS,
+    LEASE_TOTAL_MAX,
+)
 
+__all__ = ["Admission", "Grantor", "Host", "Note", "Tell"]
 
-class Admission(IntEnum):
-    """Whether a master may vote for a transaction."""
-
-    GO = 0
-    BUSY = 1  # somebody holds a lease against it, or there is a grace: again, when that is clear; recalls are under way
-    FENCED = 2  # it was written under a lease that does not stand here any more: never
+GRACE_NS: Final = LEASE_TERM_NS + 2 * LEASE_TERM_NS // LEASE_DRIFT
+INTENT_NS: Final = LEASE_TERM_NS // 4  # a refused transaction comes again within it, or gives way
+INTENTS_MAX: Final = 1024
+CROWD: Final = LEASE_RANGES_MAX // 16  # ranges asked back at once when there are too many
 
 
 class Tell(NamedTuple):
@@ -70,21 +102,222 @@ class Grantor:
         self._incarnation = incarnation
         self._host = host
         self._rules = rules
+        self._sessions: dict[bytes, Session] = {}
+        self._queue = Queue()
+        self._intents: dict[tuple[bytes, bytes], Intent] = {}
+        self._blocks = Blocks()
+        self._heat = Heat()
+        self._epoch = 0
+        self._voters: list[int] = []
+        self._acting = False
+        self._grace_until = 0
+        self._tokens = self._numbers = self._grants = self._recalls = self._refusals = 0
         self._out: list[Tell | Note] = []
         self.wake_at: int | None = None
-
-    # Clients.
-
-    def hear(self, session: bytes, message: FromClient, now: int) -> None:
-        """A client said this."""
 
     def drain(self) -> list[Tell | Note]:
         """What is to be said and noted since the last call, in order."""
         out, self._out = self._out, []
         return out
 
-    def tick(self, now: int) -> None:
-        """Time has passed."""
+    # Clients.
+
+    def hear(self, session: bytes, message: FromClient, now: int) -> None:
+        """A client said this."""
+        if self.wake_at is not None and now >= self.wake_at:
+            self.tick(now)
+        kind = type(message)
+        if kind is Release:
+            self._release(session, message, now)  # type: ignore[arg-type]
+        elif kind is Leave:
+            self._forget(session, now)
+        elif self._acting or not self._rules.seal_stops:
+            known = self._known(session, message.after, now)  # type: ignore[union-attr]
+            if known is not None and not known.ended:
+                if kind is Alive:
+                    self._renew(known, message, now)  # type: ignore[arg-type]
+                else:
+                    self._ask(known, message, now)  # type: ignore[arg-type]
+
+    def _known(self, name: bytes, after: int, now: int) -> Session | None:
+        """The session of this name, begun if there is none; None if there are too many."""
+        session = self._sessions.get(name)
+        if session is None and len(self._sessions) < LEASE_SESSIONS_MAX:
+            self._tokens += self._rules.new_token or not self._tokens
+            token = Token(self._incarnation, self._tokens)
+            session = self._sessions[name] = Session(name, token, after, now + LEASE_TERM_NS)
+            self._arm(session.until)
+        elif session is None:
+            self._note("lease.sessions", name, sessions=len(self._sessions))
+        return session
+
+    def _renew(self, session: Session, message: Alive, now: int) -> None:
+        if not session.renew(message.working, now, self._rules.frozen):
+            return
+        recalls = [r.message() for r in session.recalls.values()] if self._rules.renewal_recalls else []
+        host = self._host
+        answer = Renewed(
+            message.sent,
+            session.token,
+            self._epoch,
+            self._voters,
+            host.stable(),
+            host.clock(),
+            session.released,
+            recalls,
+        )
+        self._out.append(Tell(session.name, answer))
+
+    def _ask(self, session: Session, ask: Ask, now: int) -> None:
+        if ask.after > session.released and self._rules.ask_after:
+            return
+        old = session.waiting.pop(ask.number, None)
+        if old is not None:
+            self._queue.remove(old)
+        if not ask.wants:
+            if old is not None:
+                self._kick(now)
+            return
+        if any(lo >= hi or mode == NONE for lo, hi, mode in ask.wants) or ask.age[1] != session.name:
+            self._refuse(session, ask, ABSURD)
+        elif len(session.waiting) >= LEASE_ASKS_MAX:
+            self._refuse(session, ask, FLOOD)
+        else:
+            waiting = Waiting(session, ask, now) if old is None else old
+            waiting.ask, waiting.wants = ask, ask.wants
+            if not self._grant(waiting, self._queue.older(waiting.place), None, now):
+                session.waiting[ask.number] = waiting
+                self._queue.add(waiting)
+
+    def _refuse(self, session: Session, ask: Ask, why: int) -> None:
+        self._refusals += 1
+        self._out.append(Tell(session.name, Refused(ask.number, why)))
+        if self._refusals.bit_count() == 1:  # a flood of them is a few lines
+            self._note("lease.refused", session.name, why=why, refusals=self._refusals)
+
+    def _release(self, name: bytes, message: Release, now: int) -> None:
+        if self._rules.release_clock:
+            self._host.observe(message.tid)
+        session = self._sessions.get(name)
+        if session is None or message.number <= session.released or message.since > session.released:
+            return
+        session.released = message.number
+        for lo, hi, to in message.ranges:
+            if lo < hi:
+                session.lower(lo, hi, to)
+        session.settle()
+        self._kick(now)
+
+    def _forget(self, name: bytes, now: int) -> None:
+        session = self._sessions.pop(name, None)
+        if session is not None:
+            for waiting in session.waiting.values():
+                self._queue.remove(waiting)
+            self._kick(now)
+
+    # Granting.
+
+    def _kick(self, now: int) -> None:
+        """Something was freed: grant what can be granted now, oldest first."""
+        if not len(self._queue) or self.in_grace(now) or not self._acting:
+            return
+        ahead, everybody = Ahead(), self._queue.all()
+        for entry in self._queue:
+            if isinstance(entry, Waiting) and self._grant(entry, ahead, everybody, now):
+                self._queue.remove(entry)
+                entry.session.waiting.pop(entry.ask.number, None)
+            else:
+                ahead.add(entry)
+
+    def _grant(self, waiting: Waiting, ahead: Ahead, everybody: Ahead | None, now: int) -> bool:
+        """Answer an ask if nothing is in the way; else recall what is, unless it is somebody older's turn."""
+        session, ask = waiting.session, waiting.ask
+        if (self.in_grace(now) and self._rules.grace_grants) or not self._acting:
+            return False
+        if any(session.frozen(*want) for want in ask.wants):
+            return False
+        if self._rules.queue and any(ahead.blocks(session.name, *want) for want in ask.wants):
+            return False
+        clear = True
+        for number, want in enumerate(ask.wants):
+            for other in self._conflicts(session, want):
+                clear = False
+                if waiting.reach is None:
+                    waiting.reach = [session.reach.of(lo, hi, now) for lo, hi, _ in ask.wants]
+                lo, hi = waiting.reach[number]
+                self._recall(other, Want(lo, hi, NONE if want.mode == X else S), waiting.place[0], WANTED, now)
+        if not clear or (self._rules.grants_wait and any(self._blocks.over(lo, hi) for lo, hi, _ in ask.wants)):
+            return False
+        held = ask.hold and not any(self._heat.hot(lo, hi, now) for lo, hi, _ in ask.wants)
+        ranges = [Want(*want) for want in ask.wants]
+        if held:
+            if ask.wide:
+                everybody = self._queue.all() if everybody is None else everybody
+                ranges = [self._widen(session, want, everybody, now) for want in ranges]
+            for want in ranges:
+                session.raise_to(*want)
+        granted = [Granted(lo, hi, mode, self._host.newest(lo, hi)) for lo, hi, mode in ranges]
+        clock = self._host.clock()
+        answer = Grant(ask.number, session.token, held, granted, clock, session.released)
+        self._out.append(Tell(session.name, answer))
+        self._grants += 1
+        if held:
+            self._bound(session, now)
+        return True
+
+    def _conflicts(self, session: Session, want: Want) -> list[Session]:
+        """The other sessions that hold something against this want."""
+        to = NONE if want.mode == X else S
+        return [
+            other for other in self._sessions.values() if other is not session and other.above(want.lo, want.hi, to)
+        ]
+
+    def _widen(self, session: Session, want: Want, everybody: Ahead, now: int) -> Want:
+        """The widest level around a want that takes nothing from anybody and is in nobody's way."""
+        for lo, hi in reversed(levels(want.lo, want.hi)[1:]):
+            wide = Want(lo, hi, want.mode)
+            if not (
+                self._conflicts(session, wide)
+                or everybody.blocks(session.name, *wide)
+                or session.frozen(*wide)
+                or self._blocks.over(lo, hi)
+                or self._heat.hot(lo, hi, now)
+            ):
+                return wide
+        return want
+
+    def _recall(self, other: Session, wanted: Want, age: Age, why: int, now: int) -> None:
+        for recall in other.recalls.values():
+            if recall.lo <= wanted.lo and wanted.hi <= recall.hi and recall.to <= wanted.mode:
+                if age < recall.age:
+                    recall.age = age
+                    self._out.append(Tell(other.name, recall.message()))
+                return
+        if other.ended:
+            return
+        self._numbers += 1
+        self._recalls += 1
+        recall = Recalling(self._numbers, wanted, age, why, now, other.until)
+        other.recalls[recall.number] = recall
+        self._arm(recall.deadline)
+        self._out.append(Tell(other.name, recall.message()))
+        if self._heat.note(wanted.lo, wanted.hi, now):
+            self._note("lease.hot", other.name, lo=wanted.lo, hi=wanted.hi)
+
+    def _bound(self, session: Session, now: int) -> None:
+        """Have ranges given up if the session, or this master, has too many."""
+        if len(session.held) <= LEASE_RANGES_MAX:
+            if self._grants % 64 or sum(len(s.held) for s in self._sessions.values()) <= LEASE_TOTAL_MAX:
+                return
+            session = max(self._sessions.values(), key=lambda s: len(s.held))
+        if any(recall.why == CROWDED for recall in session.recalls.values()):
+            return
+        pieces = [(lo, hi) for lo, hi, _ in session.held]
+        pieces = [piece for piece in pieces if piece[0] >= session.crowd][:CROWD] or pieces[:CROWD]
+        session.crowd = pieces[-1][1]
+        young = Age(self._host.clock(), b"")
+        self._recall(session, Want(pieces[0][0], pieces[-1][1], NONE), young, CROWDED, now)
+        self._note("lease.crowded", session.name, ranges=len(session.held))
 
     # Transactions.
 
@@ -98,36 +331,175 @@ class Grantor:
         BUSY recalls what is in its way and keeps new grants away from there for a while. Asked before a proposal, not
         after one. A refusal is a promise without a proposal: what was accepted before is still told.
         """
+        if self.wake_at is not None and now >= self.wake_at:
+            self.tick(now)
+        if (self.in_grace(now) and self._rules.grace) or not self._acting:
+            return Admission.BUSY
+        writes = sorted(writes)
+        own = self._sessions.get(session)
+        if tokens is not None and self._rules.fence:
+            if own is None or own.ended or own.token not in tokens:
+                return Admission.FENCED
+            if alone(own, reads, writes):
+                return Admission.GO
+            if any(own.held.get(key) != X for key in writes):
+                return Admission.FENCED
+        if not self._rules.propose_waits:
+            return Admission.GO
+        if self._obstructed(session, reads, writes, tokens is None, now):
+            return Admission.BUSY
+        intent = self._intents.pop(_name(session, reads, writes), None)
+        if intent is not None:
+            self._queue.remove(intent)
         return Admission.GO
 
     def clear(self, session: bytes, writes: Sequence[bytes] | None, now: int) -> bool:
         """Whether a value of a transaction that was not admitted here may be accepted: nobody else holds a lease over
         what it writes (None: unknown, so anything). If not, that is recalled; ask again."""
+        if self.wake_at is not None and now >= self.wake_at:
+            self.tick(now)
+        if self.in_grace(now) and self._rules.grace:
+            return False
+        if not self._rules.accept_waits:
+            return True
+        if writes is None:
+            return not any(len(other.held) for other in self._sessions.values() if other.name != session)
+        return not self._obstructed(session, (), sorted(writes), False, now)
+
+    def _obstructed(self, name: bytes, reads: Sequence[Range], writes: Sequence[bytes], queued: bool, now: int) -> bool:
+        """Whether leases of others are in the way, or, if it is to stand in the queue, who came before it."""
+        found = [(other, against(other, reads, writes)) for other in self._sessions.values() if other.name != name]
+        found = [(other, wants) for other, wants in found if wants]
+        key = _name(name, reads, writes)
+        intent = self._intents.get(key)
+        if not found and not (queued and len(self._queue)):
+            return False
+        wants = wanted(reads, writes)
+        if intent is None:
+            self._numbers += 1
+            intent = Intent((Age(self._host.clock(), name), -self._numbers), wants, 0)
+        if not found and not any(self._queue.older(intent.place).blocks(name, *want) for want in wants):
+            return False
+        if key not in self._intents:
+            if len(self._intents) >= INTENTS_MAX:
+                self._queue.remove(self._intents.pop(next(iter(self._intents))))
+            self._intents[key] = intent
+            self._queue.add(intent)
+        intent.until = now + INTENT_NS
+        self._arm(intent.until)
+        for other, against_it in found:
+            for want in against_it:
+                self._recall(other, want, intent.place[0], WANTED, now)
         return True
 
     def block(self, transaction: Hashable, writes: Sequence[bytes] | None) -> None:
         """The transaction was admitted, or is about to be accepted, here: nothing new is granted over these lease keys
         (None: unknown, so over anything) until unblock(). Again for one that is blocked already: these replace them."""
+        self._blocks.add(transaction, writes)
 
     def unblock(self, transaction: Hashable, now: int) -> None:
         """It was executed here, or is known never to happen. Nothing if it was not blocked."""
+        if self._blocks.remove(transaction):
+            self._kick(now)
 
     # The master's own life.
 
+    def tick(self, now: int) -> None:
+        """Time has passed."""
+        for session in list(self._sessions.values()):
+            if session.until <= now:
+                self._expire(session)
+            elif any(recall.deadline <= now for recall in session.recalls.values()):
+                self._note("lease.overdue", session.name, recalls=len(session.recalls))
+                if self._rules.overdue_ends:
+                    self._end(session)
+                else:
+                    self._take(session, now)
+        for key in [key for key, intent in self._intents.items() if intent.until <= now]:
+            self._queue.remove(self._intents.pop(key))
+        self._kick(now)
+        times = [session.until for session in self._sessions.values()]
+        times += [recall.deadline for session in self._sessions.values() for recall in session.recalls.values()]
+        times += [intent.until for intent in self._intents.values()]
+        if now < self._grace_until:
+            times.append(self._grace_until)
+        self.wake_at = min(times, default=None)
+
+    def _expire(self, session: Session) -> None:
+        del self._sessions[session.name]
+        for waiting in session.waiting.values():
+            self._queue.remove(waiting)
+        if len(session.held):
+            self._note("lease.expired", session.name, ranges=len(session.held))
+
+    def _end(self, session: Session) -> None:
+        session.end()
+        for waiting in session.waiting.values():
+            self._queue.remove(waiting)
+        session.waiting.clear()
+
+    def _take(self, session: Session, now: int) -> None:
+        for recall in [r for r in session.recalls.values() if r.deadline <= now]:
+            session.lower(recall.lo, recall.hi, recall.to)
+        session.settle()
+
     def start_grace(self, now: int) -> None:
         """This master knows no leases though there may be some: it (re)started, or entered an epoch as a new voter."""
+        self._grace_until = now + GRACE_NS
+        self._arm(self._grace_until)
 
     def in_grace(self, now: int) -> bool:
         """Whether nothing may be granted, proposed, accepted or answered as of now."""
-        return False
+        return now < self._grace_until
 
     def enter(self, epoch: int, voters: Sequence[int], now: int) -> None:
         """The epoch in which this master acts, and whose majority counts. Until the first call, and between
         seal() and the next one, nobody is renewed and nothing is granted."""
+        self._epoch, self._voters, self._acting = epoch, list(voters), True
+        self._kick(now)
 
     def seal(self) -> None:
         """This master votes no more in its epoch."""
+        self._acting = False
 
     def status(self, now: int) -> dict[str, Any]:
         """For people: sessions, what each holds, who waits, recalls, memory."""
-        return {}
+        return {
+            "grace_ns": max(self._grace_until - now, 0),
+            "waiting": len(self._queue),
+            "blocked": len(self._blocks),
+            "hot": self._heat.count(now),
+            "grants": self._grants,
+            "recalls": self._recalls,
+            "refusals": self._refusals,
+            "sessions": [
+                {
+                    "session": session.name,
+                    "token": tuple(session.token),
+                    "left_ns": session.until - now,
+                    "ended": session.ended,
+                    "ranges": len(session.held),
+                    "bytes": sum(len(lo) + len(hi) + RANGE_BYTES for lo, hi, _ in session.held),
+                    "held": list(session.held)[:SHOWN],
+                    "recalls": len(session.recalls),
+                    "waiting": len(session.waiting),
+                }
+                for session in self._sessions.values()
+            ],
+        }
+
+    def _arm(self, at: int) -> None:
+        if self.wake_at is None or at < self.wake_at:
+            self.wake_at = at
+
+    def _note(self, name: str, session: bytes, **fields: Any) -> None:
+        self._out.append(Note(name, session, fields))
+
+
+RANGE_BYTES: Final = 2 * 33 + 3 * 8  # of memory that a range costs besides its keys
+SHOWN: Final = 64  # ranges of a session that are shown to people
+
+
+def _name(session: bytes, reads: Sequence[Range], writes: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """What a transaction is known by while it is refused: its next try has another name, but writes the same."""
+    return session, writes[0] if writes else reads[0][0] if reads else b""

@@ -74,6 +74,21 @@ class RangeMap(Generic[Value]):
         first = bisect_right(self._his, lo)
         return any(value in values for value in self._values[first : bisect_left(self._los, hi, first)])
 
+    def at_least(self, lo: bytes, hi: bytes, value: Value) -> bool:
+        """Whether all of [lo, hi) has this value or a higher one."""
+        at = bisect_right(self._los, lo) - 1
+        if at < 0:
+            return False
+        his, values = self._his, self._values
+        while lo < his[at] and values[at] >= value:  # type: ignore[operator]
+            lo = his[at]
+            if hi <= lo:
+                return True
+            at += 1
+            if at == len(his) or self._los[at] != lo:
+                return False
+        return False
+
     def set(self, lo: bytes, hi: bytes, value: Value | None) -> None:
         """Let all of [lo, hi) have this value; None: nothing."""
         self.put([(lo, hi, value)])
