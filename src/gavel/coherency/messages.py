@@ -26,7 +26,7 @@ ABSURD: Final = 0  # why an ask is refused: a range, or a mode, that makes no se
 FLOOD: Final = 1  # more asks wait for this session, or at this master, than may
 CLOSED: Final = 2  # the session's time is over here; it may begin anew when its term is
 
-Natural = Annotated[int, Meta(ge=0, le=2**64 - 1)]
+Natural = Annotated[int, Meta(ge=0)]  # MessagePack has none of more than 64 bits
 Node = Annotated[int, Meta(ge=0, le=255)]
 Mode = Annotated[int, Meta(ge=NONE, le=X)]
 Key = Annotated[bytes, Meta(max_length=LEASE_KEY_MAX)]
