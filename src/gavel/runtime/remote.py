@@ -298,7 +298,7 @@ class RemoteEngine:
         match effect:
             case Send(master, Question(stream, seq, body)):
                 link = self._diallers[master].link
-                if link is not None and link.opened:
+                if link is not None and link.connection.request_room:  # it may have said goodbye just now
                     link.request(stream, self._name, seq, body)
             case Send(master, Blob(blob, data)):
                 link = self._diallers[master].link

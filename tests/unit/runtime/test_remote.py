@@ -31,7 +31,7 @@ class Front:
     def __init__(self, number: int, master: Master) -> None:
         self.node, self.master = Node(number, None), master
         self.node.react = self.react
-        self.silent = False
+        self.silent = self.leaving = False
         self.submits = 0
 
     def react(self, arrival: Arrival) -> None:
@@ -48,6 +48,8 @@ class Front:
                     link.respond(event.stream, Status.FAILED, failures.encode(answer))
                 else:
                     link.respond(event.stream, Status.DONE, requests.encode(answer))
+            if self.leaving:
+                link.goaway("it is being stopped")
 
 
 @asynccontextmanager
@@ -133,6 +135,23 @@ def test_when_its_master_fails_another_one_is_asked_and_nothing_happens_twice(ho
             assert await engine.run(increment) == 2
             assert sum(front.submits for front in fronts) == (3 if how == "silent" else 2)
             assert used.master.states[-1] == {k("n"): b"2"}
+
+    run(test)
+
+
+def test_a_master_that_says_goodbye_with_its_answer_is_asked_nothing_more() -> None:
+    """Both arrive at once: what follows from the answer is asked before the session has heard the goodbye."""
+
+    async def test() -> None:
+        problems: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+        async with cluster() as (engine, fronts):
+            await engine.run(increment)
+            (used,) = [front for front in fronts if front.submits]
+            used.leaving = True
+            await engine.run(lambda tx: tx.put(k("m"), tx.get(k("m")) or b"first"))
+            assert used.submits == 1 and used.master.states[-1] == {k("n"): b"1", k("m"): b"first"}
+        assert problems == []
 
     run(test)
 
