@@ -233,13 +233,13 @@ class LostWork(GavelError):
 
 
 class NotAMember(GavelError):
-    """The node asked does not vote."""
+    """The node asked is not one that can answer: it does not vote, keeps no data, or is being stopped."""
 
     retry = True
 
     def __init__(self, node: int, why: str) -> None:
         self.node, self.why = node, why
-        super().__init__(f"node {node} does not vote ({why}); ask another master")
+        super().__init__(f"node {node} cannot answer that ({why}); ask another master")
 
 
 class Superseded(GavelError):

@@ -88,6 +88,8 @@ def check(present: Present, deep: bool) -> Generator[Progress, None, list[Proble
         if text:
             problems.append(Problem("live_bytes_counted", 0, "the map", text))
         yield Progress(nodes, nodes, "map")
+    if not engine.history.last_tid:
+        return problems  # nothing was ever committed: of a witness, or of a node that has just joined
     done = 0
 
     def advance(count: int) -> None:

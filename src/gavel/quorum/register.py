@@ -167,7 +167,7 @@ class Registers:
             register.accepted = asked.ballot
         durable = desk.rules.durable_promise
         if durable and not desk.alone:
-            news = None if register.written else register.body
+            news = None if register.written or desk.witness else register.body
             register.written = register.body is not None
             desk.write(entries.Promised(asked.tx, asked.ballot, register.proposal, news))
         body = register.body if asked.body is None and asked.proposing else None
@@ -397,5 +397,5 @@ class Registers:
     def kept(self) -> Iterator[entries.Kept]:
         """All that is still needed of them."""
         for r in self.table.values():
-            body = None if r.executed else r.body
+            body = None if r.executed or self._desk.witness else r.body
             yield entries.Kept(r.tx, r.promised, r.proposal, r.accepted, r.value, r.decided, body)

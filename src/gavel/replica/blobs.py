@@ -30,20 +30,21 @@ class _Lacking:
 
 
 class Blobs:
-    """What comes, goes, and is lacking. `arrived` and `gone` tell the quorum of what was lacking; `now` and `peers` are
-    the owner's to set."""
+    """What comes, goes, and is lacking. `arrived` and `gone` tell the quorum of what was lacking; `now` is the owner's
+    to set. `peers` says which of the others can be reached and keep data."""
 
     def __init__(
         self,
         staging: Staging,
         effects: list[Effect],
+        peers: Callable[[], list[int]],
         arrived: Callable[[bytes], None],
         gone: Callable[[bytes], None],
     ) -> None:
         self.now = 0
-        self.peers: list[int] = []  # that can be reached
         self._staging = staging
         self._effects = effects
+        self._peers = peers
         self._arrived = arrived
         self._gone = gone
         self._lacking: dict[bytes, _Lacking] = {}
@@ -52,7 +53,7 @@ class Blobs:
     def stage(self, blob: Stage) -> None:
         """A client hands it over: keep it, and pass it on. Raises BadRequest, VolumeFull, DeviceFull, DeviceFailed."""
         if self._take(blob):
-            self._effects.extend(Send(peer, blob) for peer in self.peers)
+            self._effects.extend(Send(peer, blob) for peer in self._peers())
 
     def received(self, peer: int, blob: Stage) -> None:
         """A peer hands it over. One for which there is no room, or that is not what it says, is not here then."""
@@ -99,12 +100,12 @@ class Blobs:
 
     def ask(self) -> list[int]:
         """Ask for what is due; when to do that again (ns), unless that was said before."""
-        if not self._lacking or not self.peers:
+        if not self._lacking or not (peers := self._peers()):
             return []
         asked: dict[int, list[bytes]] = {}
         for name, lacking in self._lacking.items():
             if lacking.at <= self.now:
-                asked.setdefault(self.peers[lacking.times % len(self.peers)], []).append(name)
+                asked.setdefault(peers[lacking.times % len(peers)], []).append(name)
                 lacking.times += 1
                 lacking.at = self.now + (WANT_NS << min(lacking.times, _SLOWEST))
         self._effects.extend(Send(peer, Want(names)) for peer, names in asked.items())

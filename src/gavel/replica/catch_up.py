@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gavel.errors import BadRequest, Damaged, DeviceFailed, HistoryPruned
+from gavel.errors import BadRequest, Damaged, HistoryPruned
 from gavel.history.history import History
 from gavel.history.versions import Change
 from gavel.keys.records import is_data
@@ -98,7 +98,8 @@ def _weight(key: bytes, value: bytes | None) -> int:
 class _Stream:
     """What is told to one who lacks (lo, hi], from a cursor on."""
 
-    def __init__(self, history: History, lo: int, hi: int, cursor: Cursor) -> None:
+    def __init__(self, volume: Volume, history: History, lo: int, hi: int, cursor: Cursor) -> None:
+        self._volume = volume
         self.cursor = cursor
         self.total = cursor.total
         self._counting = not cursor.total  # the first walk tells how much there is
@@ -114,8 +115,14 @@ class _Stream:
         tid = self.cursor.tid
         since = tid - 1 if tid > max(self._lo, self._history.horizon) else self._lo
         self._walk = self._history.changes(since, self._hi)
+        self._drops = self._volume.drops
         self._cut = self._hi
         self.ready, self.at = [], 0
+
+    @property
+    def places_stand(self) -> bool:
+        """Whether file data lies where the walk found it: what was dropped or moved since may be used anew."""
+        return self._volume.drops == self._drops
 
     @property
     def gathering(self) -> bool:
@@ -188,7 +195,7 @@ class Teller:
         """
         stream = self._streams.pop((lo, hi, cursor or b""), None)
         if stream is None:
-            stream = _Stream(self._history, lo, hi, _read_cursor(cursor))
+            stream = _Stream(self._volume, self._history, lo, hi, _read_cursor(cursor))
         told: list[Told] = []
         blobs: dict[bytes, Blob] = {}
         here = stream.cursor
@@ -218,7 +225,7 @@ class Teller:
             tid, key = change.tid, change.key
             value = change.new
             if value is not None and is_data(key):
-                size += self._add_data(change, blobs)
+                size += self._add_data(change, blobs, stream.places_stand)
                 value = portable.own(value)
             told[-1].keys.append(key)
             told[-1].values.append(value)
@@ -228,24 +235,26 @@ class Teller:
             told[-1] = Told(tid, told[-1].keys, told[-1].values, False)
         return Cursor(tid, key, position, here.total, here.calls)
 
-    def _add_data(self, change: Change, blobs: dict[bytes, Blob]) -> int:
-        """The file data of a record, unless the piece has it already; returns how many bytes that makes more."""
+    def _add_data(self, change: Change, blobs: dict[bytes, Blob], stands: bool) -> int:
+        """The file data of a record, unless the piece has it already; returns how many bytes that makes more.
+
+        `stands`: it lies where the record said it did when it was read.
+        """
         assert change.new is not None
         extent = decode(change.new).extent
         if extent is None or extent.sum in blobs:
             return 0
-        try:
-            data = self._volume.read(extent.place, extent.stored)
-        except (Damaged, DeviceFailed):
-            extent, data = self._moved(change)
+        if not stands:
+            extent = self._extent_now(change)
+        data = self._volume.read(extent.place, extent.stored)
         blobs[extent.sum] = Blob(extent.codec, extent.length, extent.sum, bytes(data))
         return len(data)
 
-    def _moved(self, change: Change) -> tuple[Extent, bytes]:
-        """The file data of a record that may lie elsewhere since the walk; raises Damaged, DeviceFailed."""
+    def _extent_now(self, change: Change) -> Extent:
+        """Where the file data of a record lies now; raises HistoryPruned where nobody can see it any more."""
         value = self._history.get_at(change.key, change.tid)
         if value is None:
             raise HistoryPruned(change.tid, self._history.horizon)
         extent = decode(value).extent
         assert extent is not None, "a relocated record refers to the same bytes"
-        return extent, self._volume.read(extent.place, extent.stored)
+        return extent

@@ -32,7 +32,7 @@ from gavel.effects import (
     SyncFailed,
     Ticked,
 )
-from gavel.errors import BadRequest, DeviceFailed, GavelError, ReadOnly, VolumeFull
+from gavel.errors import BadRequest, DeviceFailed, GavelError, NotAMember, ReadOnly, VolumeFull
 from gavel.history.history import History
 from gavel.keys.tid import make, micros
 from gavel.limits import TID_RESERVE_US
@@ -82,9 +82,11 @@ class Replica:
         self._result: Any = None  # of the commit under way
         self._staging = Staging(volume)
         self._armed: int | None = None  # when what is lacking is asked for next
+        self._up: list[int] = []  # peers that can be reached
         self._blobs = Blobs(
             self._staging,
             self._effects,
+            self._keepers,
             lambda name: self._ask_quorum(Arrived(name)),
             lambda name: self._ask_quorum(Gone(name)),
         )
@@ -147,6 +149,11 @@ class Replica:
         return self.log.failure
 
     @property
+    def witness(self) -> bool:
+        """Whether this node votes and keeps no data: nothing can be read here."""
+        return self.quorum.desk.witness
+
+    @property
     def alone(self) -> bool:
         """Whether this is a group of one."""
         return self.quorum.desk.alone
@@ -175,10 +182,12 @@ class Replica:
             case Ticked():
                 self._pump()
                 self._checkpoints.resume(now)
+                if self.log.failure is None:
+                    self._checkpoints.look(now)  # what the quorum writes adds up, also where no record changes
                 self._to_quorum(event)
             case PeerUp(peer) | PeerDown(peer):
-                others = [other for other in self._blobs.peers if other != peer]
-                self._blobs.peers = sorted([*others, peer]) if isinstance(event, PeerUp) else others
+                others = [other for other in self._up if other != peer]
+                self._up = sorted([*others, peer]) if isinstance(event, PeerUp) else others
                 self._to_quorum(event)
             case Requested():
                 self._to_quorum(event)
@@ -196,6 +205,11 @@ class Replica:
         return effects
 
     # The quorum, and the other masters.
+
+    def _keepers(self) -> list[int]:
+        """Masters that can be reached, who vote about file data. Slaves get it when it is decided, witnesses never."""
+        masters = self.quorum.desk.electorate.masters
+        return [peer for peer in self._up if peer in masters]
 
     def _ask_quorum(self, request: Any) -> None:
         self._to_quorum(Requested(request))
@@ -263,7 +277,7 @@ class Replica:
         if isinstance(message, Batch):
             self._to_quorum(Received(peer, message))
         elif self.log.failure is None:
-            if isinstance(message, Stage):
+            if isinstance(message, Stage) and not self.witness:
                 self._guarded(self._blobs.received, peer, message)
             elif isinstance(message, Want):
                 self._guarded(self._blobs.wanted, peer, message)
@@ -274,7 +288,9 @@ class Replica:
 
     def _asked(self, asked: Asked) -> None:
         failure = self.log.failure
-        if failure is None or isinstance(asked.question, Fetch | Data):
+        if failure is None and self.witness and not isinstance(asked.question, requests.Status):
+            self._effects.append(Reply(asked, NotAMember(self.node, "it is a witness and keeps no data")))
+        elif failure is None or isinstance(asked.question, Fetch | Data):
             self._clients.ask(asked)
         elif isinstance(asked.question, requests.Status):
             self._effects.append(Reply(asked, Told({"node": self.node, "failure": str(failure)})))

@@ -4,6 +4,7 @@ The simulator is the place for faults of the network; here what a master is made
 """
 
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from gavel.effects import (
@@ -24,7 +25,7 @@ from gavel.limits import BODY_INLINE_MAX, VOLUME_MIN
 from gavel.media.volume import Volume
 from gavel.quorum.messages import Member
 from gavel.quorum.requests import Reconfigure
-from gavel.quorum.votes import MASTER
+from gavel.quorum.votes import MASTER, WITNESS
 from gavel.replica import peers
 from gavel.replica.digest import digest
 from gavel.replica.replica import Replica
@@ -37,12 +38,12 @@ START = 1_750_000_000 * 10**9
 
 
 class Group:
-    """Masters 1 to n. `down` are those that are not running; `lost` says which messages to lose."""
+    """Masters 1 to n, some of them witnesses. `up` are those that run; `lose` says which messages to lose."""
 
-    def __init__(self, count: int = 3, spares: int = 0) -> None:
+    def __init__(self, count: int = 3, spares: int = 0, witnesses: Collection[int] = ()) -> None:
         self.now = START
         self.nodes = list(range(1, count + spares + 1))
-        self.founding = [Member(node, MASTER) for node in range(1, count + 1)]
+        self.founding = [Member(node, WITNESS if node in witnesses else MASTER) for node in range(1, count + 1)]
         self.devices = {node: self.fresh(node) for node in self.nodes}
         self.up: dict[int, Replica] = {}
         self.posted: deque[tuple[int, int, Any]] = deque()

@@ -74,7 +74,8 @@ class Master:
         self.arrived: list[bytes] = []
         self.staging = Staging(self.volume)
         self.gone: list[bytes] = []
-        self.blobs = Blobs(self.staging, self.effects, self.arrived.append, self.gone.append)
+        self.peers: list[int] = []
+        self.blobs = Blobs(self.staging, self.effects, lambda: self.peers, self.arrived.append, self.gone.append)
         self.machine = Machine(self.volume, self.history, self.log, self.staging, self.blobs)
         for tid, keys, values in journal.decode(self._transactions()):
             self.history.apply(tid, keys, values)

@@ -17,7 +17,7 @@ NAME = blob(1, CONTENT)
 
 def test_what_a_client_stages_is_kept_and_the_very_message_passed_on() -> None:
     one = Master()
-    one.blobs.peers = [2, 3]
+    one.peers = [2, 3]
     staged = stage(1, CONTENT)
     one.blobs.stage(staged)
     assert one.effects == [Send(2, staged), Send(3, staged)]
@@ -29,7 +29,7 @@ def test_what_a_client_stages_is_kept_and_the_very_message_passed_on() -> None:
 
 def test_what_is_lacking_is_asked_for_after_a_while_of_one_peer_after_the_other() -> None:
     one, two = Master(seed=1), Master(seed=2)
-    one.blobs.peers = [2, 3]
+    one.peers = [2, 3]
     assert one.blobs.lacks([NAME]) == [NAME] and one.blobs.lacks([NAME]) == [NAME]
     (due,) = one.blobs.ask()
     assert due == WANT_NS and one.blobs.ask() == [] and one.effects == []

@@ -1,15 +1,19 @@
 """Whole masters, joined by a small loop: commits from all, collisions, crashes, absence, file data."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from gavel.effects import Requested
-from gavel.errors import BadRequest, QuorumLost, VolumeFull
-from gavel.limits import STAGED_LIFE_NS
+from gavel.errors import BadRequest, NotAMember, QuorumLost, VolumeFull
+from gavel.limits import REPLAY_RECORDS_MAX, STAGED_LIFE_NS
+from gavel.media.volume import Volume
 from gavel.replica import journal
+from gavel.replica.journal import QUORUM
+from gavel.sim.device import SimDevice
 from gavel.transaction import portable
 from gavel.transaction.requests import (
     Barrier,
@@ -19,6 +23,7 @@ from gavel.transaction.requests import (
     Data,
     Done,
     Dropped,
+    Fetch,
     Found,
     Look,
     Looked,
@@ -192,6 +197,46 @@ def test_a_master_that_is_full_steps_aside_and_says_so(group: Group) -> None:
     group.crash(3)
     group.start(3)
     group.settle()
+
+
+def frames(device: SimDevice) -> Counter[int]:
+    """How many frames of each kind the log of a volume has."""
+    volume = Volume.open(device.crash(keep=1.0), read_only=True)
+    return Counter(kind for kind, _, _ in volume.replay())
+
+
+def test_a_witness_votes_and_keeps_neither_file_data_nor_history() -> None:
+    group = Group(3, witnesses=[3])
+    group.run(200)
+    for number in range(1, 4):
+        group.answer(1, stage(number, CONTENT))
+        shown = {data_key(5, 10_000): shows(number, CONTENT), key(f"n{number}"): b"secret"}
+        assert isinstance(group.submit(1, shown, blobs=[blob(number, CONTENT)[16:]]), Committed)
+    group.crash(1)
+    group.run(500)
+    assert isinstance(group.submit(2, {key("on"): b"secret"}), Committed), "with it the other one goes on"
+    group.run(1000)
+    witness = group.up[3]
+    assert witness.history.last_tid == 0 and not list(witness.history.scan(b"", b"\xff" * 16))
+    assert len(witness._staging) == 0 and set(frames(group.devices[3])) == {QUORUM}
+    assert b"secret" not in group.devices[3].read(0, group.devices[3].size())
+    for question in (Look([(b"", b"\xff" * 16, 0)]), Fetch([(b"", b"\xff")], 1), stage(9, CONTENT)):
+        refused = group.answer(3, question)
+        assert isinstance(refused, NotAMember) and "witness" in str(refused)
+    assert isinstance(group.answer(3, Status()), Told)
+    group.start(1)
+    group.run(2000)
+    assert group.look(1, key("on"), key("on~")) == {key("on"): b"secret"}
+
+
+def test_what_the_quorum_writes_alone_is_checkpointed_too() -> None:
+    """A witness, or a master to whom nobody writes, has a log that grows by a few words every second."""
+    group = Group(3, witnesses=[3])
+    group.run(200)
+    witness = group.up[3]
+    witness.volume.note_records(REPLAY_RECORDS_MAX + 1)
+    group.run(3000)
+    assert witness.volume.replay_size[1] < REPLAY_RECORDS_MAX
 
 
 def test_status_tells_who_is_up_and_how_far() -> None:
