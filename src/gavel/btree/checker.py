@@ -183,7 +183,7 @@ def checked(tree: BTree, loaded_only: bool = False, calendar: Calendar | None = 
         for placed in walk(tree, loaded_only, start, calendar):
             if placed.damage is not None:
                 whole = False
-                problems.append(str(placed.damage))
+                problems.append(placed.damage.fact)
                 continue
             for check in NODE_CHECKS:
                 problems += check(placed)

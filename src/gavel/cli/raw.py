@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from gavel.errors import GavelError
     from gavel.media.cipher import Cipher, Key
     from gavel.media.device import Device
     from gavel.media.layout import Header
 
 
 class Raw(NamedTuple):
-    """The device, what header there is, and what opens sealed texts (None: nothing is sealed, or no header left)."""
+    """The device, what header there is, and what opens sealed texts (None: nothing is sealed, or no header left).
+
+    `problem`: why there is no header.
+    """
 
     device: Device
     header: Header | None
     cipher: Cipher | None
+    problem: GavelError | None = None
 
 
 @contextmanager
@@ -42,14 +47,16 @@ def opened(path: str, key_file: Path | None) -> Iterator[Raw]:
             print(f"gavel: {problem}; going on without it", file=sys.stderr)
         device = SpanDevice(FileDevice(path, read_only=True))
     try:
+        header: Header | None = None
+        why: GavelError | None = None
         try:
             header = newest_header(device)
-        except (Damaged, DeviceFailed, NotAVolume):
-            header = None
+        except (Damaged, DeviceFailed, NotAVolume) as problem:
+            why = problem
         cipher = None
         if header is not None and header.lock:
             cipher = open_cipher(header.lock, key_for(header.lock, key_file), header.identity)
-        yield Raw(device, header, cipher)
+        yield Raw(device, header, cipher, why)
     finally:
         device.close()
 

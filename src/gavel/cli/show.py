@@ -70,10 +70,12 @@ def _cell(value: Any) -> str:
 
 
 def _rows(what: What, raw: Raw, item: str | None) -> Iterator[Row]:
-    from gavel.errors import Damaged
+    from gavel.errors import Damaged, NotAVolume
     from gavel.media import show as media
 
     if what is What.HEADER:
+        if isinstance(raw.problem, NotAVolume):
+            raise raw.problem  # not one slot looks like a header
         for row in media.headers(raw.device):
             yield _header(row) if isinstance(row, media.HeaderRow) else _damage(row)
         return
@@ -128,7 +130,7 @@ def _log(raw: Raw, header: Header) -> Iterator[Row]:
                 tid, keys, _ = read_frame(row.sequence, body)
                 told |= {"tid": f"0x{tid:016x}", "records": len(keys)}
             except Damaged as error:
-                told["damage"] = str(error)
+                told["damage"] = error.fact
         elif row.kind in names:
             told["bytes"] = len(body)
         elif row.kind != 0xF0:
@@ -245,7 +247,11 @@ def _key(raw: Raw, header: Header, item: str) -> bytes:
     from gavel.transaction.transaction import Transaction
 
     tx = Transaction(_Tolerant(raw, _roots(raw, header), header), 0)
-    obj, _ = path.resolve(tx, records.ROOT_OBJECT, item.encode(errors="surrogateescape"), follow=False)
+    try:
+        obj, _ = path.resolve(tx, records.ROOT_OBJECT, item.encode(errors="surrogateescape"), follow=False)
+    except OSError as problem:
+        why = f"{problem.strerror} in the volume's present; give a record of the past by its key, see `gavel show node`"
+        raise OSError(problem.errno, why, item) from None
     return records.inode(0, obj)
 
 

@@ -122,4 +122,4 @@ def _past_data(engine: Engine, tx: Transaction) -> Iterator[Problem | None]:
         except (Damaged, DeviceFailed) as damage:
             obj = records.parse(version.key).object
             until = tids.text(version.delete_tid or 0)
-            yield Problem("past_data_verifies", obj, f"object {obj} before {until}", str(damage))
+            yield Problem("past_data_verifies", obj, f"object {obj} before {until}", damage.fact)

@@ -123,7 +123,8 @@ class _Run:
             else:
                 yield from self._xattr(found, key, value)
         except (msgspec.DecodeError, msgspec.ValidationError, struct_error, Damaged, OverflowError) as error:
-            yield self.problem("record_is_readable", found.object, f"the record {key.hex()} is not readable: {error}")
+            why = error.fact if isinstance(error, Damaged) else error
+            yield self.problem("record_is_readable", found.object, f"the record {key.hex()} is not readable: {why}")
 
     def _root(self, key: RecordKey, value: bytes) -> None:
         if key.type == records.ORPHAN:
@@ -170,4 +171,4 @@ class _Run:
             try:
                 self.tx.load(shown.extent)
             except Damaged as damage:
-                yield self.problem("data_verifies", obj, f"bytes {end - shown.view} to {end}: {damage}")
+                yield self.problem("data_verifies", obj, f"bytes {end - shown.view} to {end}: {damage.fact}")

@@ -56,7 +56,7 @@ def describe_value(key: bytes, value: bytes) -> dict[str, Any]:
         if kind == records.COUNTER:
             return {"value": int.from_bytes(value, "big")}
     except (msgspec.MsgspecError, struct_error, Damaged, IndexError) as error:
-        return {"damaged": str(error), "bytes": value.hex()}
+        return {"damaged": error.fact if isinstance(error, Damaged) else str(error), "bytes": value.hex()}
     return {"bytes": value[:4096].hex(), "size": len(value)}
 
 

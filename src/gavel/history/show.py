@@ -50,11 +50,11 @@ def node_at(load: Load, address: int, level: int | None = None) -> Node | Damage
                 decode(node, payload)
             except Damaged as error:
                 if level is not None:
-                    return Damage("tree node", offset, str(error))
+                    return Damage("tree node", offset, error.fact)
                 continue
             return node
     except (Damaged, DeviceFailed) as error:
-        return Damage("tree node", offset, str(error))
+        return Damage("tree node", offset, error.fact)
     return Damage("tree node", offset, f"{size} bytes hold no node")
 
 

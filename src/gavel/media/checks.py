@@ -36,7 +36,7 @@ def header_copies(device: Device, header: Header) -> Iterator[str]:
         try:
             found = layout.unpack_header(device.read(offset, layout.SLOT_SIZE))
         except DeviceFailed as error:
-            yield f"header copy at byte {offset} cannot be read: {error}"
+            yield f"header copy at byte {offset} cannot be read: {error.fact}"
             continue
         if not isinstance(found, Header):
             yield f"header copy at byte {offset} is damaged; the next checkpoint but one rewrites it"
@@ -49,7 +49,7 @@ def durable_map(device: Device, header: Header, cipher: Cipher | None = None) ->
     try:
         read_map(device, header, cipher)
     except (Damaged, DeviceFailed) as error:
-        yield str(error)
+        yield error.fact
 
 
 def open_blocks(blockmap: BlockMap, header: Header, tree_block: int, log_block: int) -> Iterator[str]:

@@ -88,7 +88,7 @@ def headers(device: Device) -> Iterator[HeaderRow | Damage]:
         try:
             raw = device.read(offset, layout.SLOT_SIZE)
         except DeviceFailed as error:
-            found.append(Damage("header", offset, str(error)))
+            found.append(Damage("header", offset, error.fact))
             continue
         header = layout.unpack_header(raw)
         if isinstance(header, Header):
@@ -135,7 +135,7 @@ def _frames_in_block(device: Device, salt: int, start: int, sequence: int) -> It
     try:
         text = device.read(start, end - start) if start < end else b""
     except DeviceFailed as error:
-        yield Damage("log", start, str(error))
+        yield Damage("log", start, error.fact)
         return
     at, bad = 0, -1
     while 0 <= at < len(text):
@@ -163,7 +163,7 @@ def _opened(row: FrameRow, cipher: Cipher | None) -> FrameRow | Damage:
     try:
         return row._replace(body=cipher.open("log frame", FRAME_MAGIC, row.kind, row.offset, row.body))
     except Damaged as error:
-        return Damage("log frame", row.offset, str(error))
+        return Damage("log frame", row.offset, error.fact)
 
 
 def big_blocks(device: Device, header: Header, cipher: Cipher | None = None) -> Iterator[BlockRow | Damage]:
@@ -190,7 +190,7 @@ def big_blocks(device: Device, header: Header, cipher: Cipher | None = None) -> 
                 text = cipher.open("map page", layout.PAGE_MAGIC, index, offset, text)
             blockmap.decode_page(index, text, offset)
         except Damaged as error:
-            yield Damage("map page", offset, str(error))
+            yield Damage("map page", offset, error.fact)
     for block, kind in enumerate(blockmap.kinds):
         if kind != FREE:
             yield BlockRow(

@@ -125,7 +125,7 @@ class Care:
 
     def _cleanup_show(self) -> Job:
         for name, (task, course) in self._fs.cleanup_show().items():
-            yield Item(_task(name, task, course))
+            yield Item(_task(name, task, course, self._fs.created_tid))
         return {}
 
     def _cleanup_set(self, name: str, every: str | None, budget: str | None = None) -> Job:
@@ -169,8 +169,10 @@ class Care:
         return {"version": (yield from self._fs.upgrade_job())}
 
 
-def _task(name: str, task: Task, course: Course | None) -> Json:
-    due = None if course is None or task.every is None else course.next
+def _task(name: str, task: Task, course: Course | None, created: int) -> Json:
+    from gavel.upkeep.cleanup import due_at
+
+    due = due_at(task, course, created)
     return {
         "task": name,
         "every": task.every,

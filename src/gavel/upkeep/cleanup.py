@@ -95,15 +95,21 @@ def course(tx: Transaction) -> dict[str, Course]:
     return {} if value is None else _courses(value)
 
 
+def due_at(task: Task, course: Course | None, created: int) -> int | None:
+    """When a task is due next (microseconds since 1970), also before its first run; None: never."""
+    if task.every is None:
+        return None
+    return tids.micros(created) + task.every * _SECOND if course is None else course.next
+
+
 def due(tx: Transaction, created: int) -> list[str]:
     """The tasks that are due, in the order to run them. `created` is the tid of the volume's making."""
     now, courses = tx.now // 1000, course(tx)
     found = []
     for name, task in tasks(tx).items():
-        if task.every is None:
+        when = due_at(task, courses.get(name), created)
+        if task.every is None or when is None:
             continue
-        one = courses.get(name)
-        when = tids.micros(created) + task.every * _SECOND if one is None else one.next
         # A clock that was wrong must not put a task off for longer than its period.
         if when <= now or when > now + task.every * _SECOND:
             found.append(name)

@@ -266,7 +266,7 @@ class Salvage:
             try:
                 shown = extents.decode(value)
             except Damaged as error:
-                yield Piece(end, 0, None, str(error))
+                yield Piece(end, 0, None, error.fact)
                 continue
             start = end - shown.view
             if start < 0:
@@ -280,7 +280,7 @@ class Salvage:
         try:
             raw = extents.restore(extent, self._remains.data(extent.place, extent.stored))
         except (Damaged, DeviceFailed) as error:
-            return Piece(start, shown.view, None, str(error))
+            return Piece(start, shown.view, None, error.fact)
         if shown.skip + shown.view > len(raw):
             return Piece(start, shown.view, None, "a record that shows more than its extent has")
         return Piece(start, shown.view, memoryview(raw)[shown.skip : shown.skip + shown.view])

@@ -109,7 +109,7 @@ def _verify_node(volume: Volume, address: int, tally: _Tally) -> None:
     try:
         volume.load_node(address)
     except (Damaged, DeviceFailed) as damage:
-        tally.add(Damage(0, "the trees", offset, offset + size, 0, None, str(damage)))
+        tally.add(Damage(0, "the trees", offset, offset + size, 0, None, damage.fact))
     tally.nodes += 1
     tally.bytes += size
 
@@ -139,7 +139,7 @@ def _verify_data(volume: Volume, version: Version, last: int, look: Look, tally:
         tally.bytes += extent.stored
         verify(volume, extent)
     except (Damaged, DeviceFailed) as damage:
-        tally.add(_damage(version, look, str(damage)))
+        tally.add(_damage(version, look, damage.fact))
     return last
 
 

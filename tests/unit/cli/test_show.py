@@ -77,7 +77,9 @@ def test_a_rotten_node_is_a_row_and_the_rest_is_shown(show: Show, volume: Path) 
     overwrite(volume, before[1]["offset"] + 100, 8)
     after = show("tree", code=5)
     assert [row for row in after if "damage" not in row] == before[:1] + before[2:]
-    assert [row["offset"] for row in after if "damage" in row] == [before[1]["offset"]]
+    (rotten,) = [row for row in after if "damage" in row]
+    assert rotten["offset"] == before[1]["offset"]
+    assert "is damaged" in rotten["text"] and "gavel" not in rotten["text"], "advice is for errors, not for rows"
 
 
 def test_the_map_tells_the_kind_of_each_big_block(show: Show, volume: Path) -> None:
@@ -114,9 +116,20 @@ def test_what_makes_no_sense_is_said(volume: Path, capsys: pytest.CaptureFixture
     assert run(["show", "node", str(volume)]) == 2
     assert run(["show", "record", str(volume), "xyz"]) == 2
     assert run(["show", "record", str(volume), "/nowhere"]) == 3
+    said = capsys.readouterr().err
+    assert "/nowhere: No such file" in said and "gavel show node" in said, "which path, and what to do"
     assert run(["show", "node", str(volume), "0xfffffffffff"]) == 5
     capsys.readouterr()
     for slot in range(4):
         overwrite(volume, slot * SLOT_STRIDE, 4096)
     assert run(["show", "log", str(volume)]) == 5
     assert "header" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"x" * (9 << 20)])
+def test_the_header_of_what_is_no_volume(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert run(["show", "header", str(path)]) == 3
+    told = capsys.readouterr()
+    assert not told.out and "is not a GavelFS volume" in told.err and "gavel recover" in told.err

@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,13 @@ def test_dedup_and_compression(gavel_: Command, aged: str) -> None:
 
 def test_cleanup(gavel_: Command, aged: str) -> None:
     shown = gavel_("cleanup", aged, "--show")
+    due = {one["task"]: one["next_time"] for one in loaded(gavel_("cleanup", aged, "--show", "--json"))["tasks"]}
+    with gavel.open(aged) as fs:
+        made = datetime.fromtimestamp((fs.created_tid >> 8) / 1e6, UTC)
+    days = {
+        task: when and round((datetime.fromisoformat(when) - made) / timedelta(days=1)) for task, when in due.items()
+    }
+    assert days == {"prune": 1, "dedup": None, "reblock": 1, "scrub": 30}, "also before the first run"
     assert re.search(r"^scrub +30d +1h", shown, re.M) and re.search(r"^dedup +never", shown, re.M)
     found = loaded(gavel_("cleanup", aged, "--set", "dedup=7d/5m", "--set", "scrub=never", "--json"))
     assert set(found) == documented("cleanup --show")
@@ -188,7 +196,8 @@ def test_encryption(gavel_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("GAVEL_PASSPHRASE", "wrong")
     assert "does not open" in gavel_("info", path, code=output.USAGE)
     monkeypatch.delenv("GAVEL_PASSPHRASE")
-    assert "encrypted" in gavel_("history", f"{path}:/", code=output.USAGE)
+    told = gavel_("history", f"{path}:/", code=output.USAGE)
+    assert "encrypted" in told and "GAVEL_PASSPHRASE" in told, "what to do where there is no terminal"
     monkeypatch.setenv("GAVEL_PASSPHRASE", "correct horse")
     monkeypatch.setenv("GAVEL_NEW_PASSPHRASE", "battery staple")
     assert loaded(gavel_("rekey", path, "--json")) == {"encryption": "passphrase"}
@@ -196,7 +205,7 @@ def test_encryption(gavel_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("GAVEL_PASSPHRASE", "battery staple")
     assert "the new key file opens" in gavel_("rekey", path, "--new-key-file", file)
     assert os.stat(file).st_mode & 0o777 == 0o600 and os.stat(file).st_size == 32
-    assert "key file" in gavel_("tid", path, code=output.USAGE)
+    assert "GAVEL_KEY_FILE" in gavel_("tid", path, code=output.USAGE)
     assert gavel_("check", path, "--key-file", file)
     monkeypatch.setenv("GAVEL_KEY_FILE", file)
     assert gavel_("tid", path).startswith("0x")
