@@ -107,8 +107,6 @@ class Attempt:
         self.busy = False
         if self._ended is not None:
             return self._ended
-        if not self._naming.knows_time and not self.at:
-            return [Look([])]
         self._runs += 1
         if self._runs > ATTEMPTS_MAX:
             return Finished(None, Collision(b"", 0, 0))
@@ -125,6 +123,8 @@ class Attempt:
             done = Finished(None, error)
         if self.at:
             return done
+        if tx.writes and not self._naming.knows_time:
+            return [Look([])]  # what time is it? The name of a transaction says when it was born
         if tx.writes:
             self._ended = done
             try:

@@ -22,11 +22,10 @@ from gavel.client.runner import InTransaction, Operation, P, Past, Runner
 from gavel.client.transactions import Transaction
 from gavel.client.tree import AsOf, Tree
 from gavel.errors import BadWhen, Collision
-from gavel.filesystem import snapshots, when
 from gavel.filesystem.caller import Caller
 from gavel.keys import tid as tids
 from gavel.limits import TRANSACTION_RETRIES
-from gavel.runtime.moments import local_zone
+from gavel.runtime.moments import tid_on_cluster
 from gavel.runtime.remote import RemoteEngine
 from gavel.transaction.requests import Horizon, Reaches, Status, Told
 from gavel.transaction.transaction import Transaction as Records
@@ -98,14 +97,8 @@ class Present:
         self.engine.loop.call_soon_threadsafe(self.engine.give_up, work)
 
     def tid_named(self, text: str) -> int:
-        """The tid that a WHEN stands for; raises BadWhen."""
-        last = self.wait(self.engine.point())
-
-        def snapshot(name: str) -> int | None:
-            found = self.read(snapshots.find, name)
-            return None if found is None else found.tid
-
-        return when.parse(text, self.engine.clock(), local_zone(), snapshot, 1, last)
+        """The tid that a WHEN stands for; raises BadWhen, and QuorumLost if it is not known to be of the past."""
+        return self.wait(tid_on_cluster(self.engine, text))
 
 
 class InFrozen(InTransaction):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from gavel.client.cluster import Cluster
 from gavel.client.volumes import caller
 from gavel.errors import BadRequest
-from gavel.filesystem import snapshots, when
 from gavel.keys import tid as tids
 from gavel.mount.mount import Options as MountOptions
 from gavel.mount.shared import SharedMount
@@ -19,7 +18,7 @@ from gavel.node.cluster_service import ClusterService
 from gavel.node.connecting import engine_of
 from gavel.node.protocol import Json
 from gavel.node.reach import SCHEME, reach
-from gavel.runtime.moments import local_zone
+from gavel.runtime.moments import tid_on_cluster
 from gavel.runtime.remote import RemoteEngine
 
 if TYPE_CHECKING:
@@ -52,8 +51,12 @@ async def _serve(
 ) -> None:
     where = places.place(os.getpid())
     await engine.measure()
-    await engine.point()  # that there is a cluster, and that it believes us, is known before anything is mounted
-    at = None if options.as_of is None else await _tid_of(engine, options.as_of)
+    # That there is a cluster, and that it believes us, is known before anything is mounted.
+    if options.as_of is None:
+        at = None
+        await engine.point()
+    else:
+        at = await tid_on_cluster(engine, options.as_of)
     mount = SharedMount(
         engine,
         options.directory,
@@ -88,10 +91,3 @@ async def _serve(
         await mount.stop()
         await admin.close()
         places.withdraw(where)
-
-
-async def _tid_of(engine: RemoteEngine, text: str) -> int:
-    """The tid that a WHEN stands for; raises BadWhen."""
-    last = await engine.point()
-    named = {one.name: one.tid for one in await engine.run(snapshots.listing)}
-    return when.parse(text, engine.clock(), local_zone(), named.get, 1, last)

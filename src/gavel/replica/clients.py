@@ -78,6 +78,8 @@ class Clients:
                     self._reply(asked, Done())
                 case Submit():
                     self._submit(asked, question)
+                case Horizon(current=False):
+                    self._read(asked)
                 case Look() | Horizon():
                     self._through_quorum(asked, ReadPoint(self._next()))
                 case Trace(until=at) | Changes(until=at) if at <= self._history.last_tid:

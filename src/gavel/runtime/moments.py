@@ -1,13 +1,16 @@
-"""What a WHEN stands for on an open volume, in this machine's time zone."""
+"""What a WHEN stands for on an open volume or on a cluster, in this machine's time zone."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from gavel.errors import BadWhen
 from gavel.filesystem import snapshots, when
 from gavel.runtime.engine import Engine
+from gavel.runtime.remote import RemoteEngine
 from gavel.transaction.transaction import Transaction
 
 
@@ -40,6 +43,28 @@ def tid_named(engine: Engine, text: str) -> int:
         return None if found is None else found.tid
 
     return when.parse(text, engine.clock(), local_zone(), snapshot, engine.history.created_tid, last)
+
+
+async def tid_on_cluster(engine: RemoteEngine, text: str) -> int:
+    """The tid that a WHEN stands for on a cluster; raises BadWhen, QuorumLost.
+
+    What lies before the newest state that the master in use has come to is settled; only for what is later, and for
+    the name of a snapshot, a majority is asked.
+    """
+    if when.is_form(text) and text not in ("", "now"):
+        reached = await engine.reached()
+        with contextlib.suppress(BadWhen):  # of the future, as far as that master knows
+            tid = when.parse(text, engine.clock(), local_zone(), lambda name: None, 1, reached)
+            if tid < reached or tid == _number(text):
+                return tid
+    last = await engine.point()
+    named = {} if when.is_form(text) else {one.name: one.tid for one in await engine.run(snapshots.listing)}
+    return when.parse(text, engine.clock(), local_zone(), named.get, 1, last)
+
+
+def _number(text: str) -> int | None:
+    """The tid that is written there, if it is one."""
+    return int(text, 16) if text[:2] in ("0x", "0X") else None
 
 
 def _snapshot(tx: Transaction, name: str) -> snapshots.Snapshot | None:

@@ -187,6 +187,12 @@ class RemoteEngine:
         assert isinstance(answer, requests.Looked)
         return answer.at
 
+    async def reached(self) -> int:
+        """The newest state of the master in use. No majority is asked: of what is later it may know nothing."""
+        answer = await self.ask(requests.Horizon(current=False))
+        assert isinstance(answer, requests.Reaches)
+        return answer.last
+
     # Transactions at a freeze point of their own.
 
     async def begin(self) -> Transaction:

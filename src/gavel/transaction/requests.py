@@ -165,7 +165,9 @@ class Status(Message, tag=6, frozen=True, gc=False):
 
 
 class Horizon(Message, tag=7, frozen=True, gc=False):
-    """What of the past can be read? Answered with Reaches, strictly current."""
+    """What of the past can be read? Answered with Reaches: strictly current, or as far as the master has come."""
+
+    current: bool = True
 
 
 class Trace(Message, tag=8, frozen=True, gc=False):

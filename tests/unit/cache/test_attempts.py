@@ -62,7 +62,7 @@ def remote() -> Remote:
 
 
 def test_what_is_lacking_is_asked_and_what_is_held_is_confirmed(master: Master, remote: Remote) -> None:
-    assert drive(remote, master, get("a")) == (Finished([b"1"]), ["Look", "Look"])  # the first: what time is it?
+    assert drive(remote, master, get("a")) == (Finished([b"1"]), ["Look"])
     assert drive(remote, master, get("a")) == (Finished([b"1"]), ["Look"])
     master.put(a=b"new")
     assert drive(remote, master, get("a")) == (Finished([b"new"]), ["Look"])
