@@ -26,7 +26,9 @@ from gavel.wire.frames import Buffer
 from gavel.wire.messages import Status
 
 _MS: Final = 1_000_000
-_HEDGE_BYTES: Final = 16 * 1024  # of file data that are given a millisecond more before a request is asked twice
+# File data that is given a millisecond more before a request is asked of another master, too, which is sent all of it
+# again: as much as comes through when several write to a machine that is short of everything.
+_HEDGE_BYTES: Final = 4 * 1024
 
 
 class Ask(NamedTuple):

@@ -49,6 +49,44 @@ def test_what_is_lacking_is_asked_for_after_a_while_of_one_peer_after_the_other(
     assert one.arrived == [NAME] and one.blobs.ask() == [] and one.blobs.lacks([NAME]) == []
 
 
+def test_while_file_data_comes_what_is_lacking_may_be_on_its_way() -> None:
+    one = Master()
+    one.peers = [2]
+    one.blobs.now = now = 10**9
+    assert one.blobs.lacks([NAME]) == [NAME]
+    (due,) = one.blobs.ask()
+    assert due == now + WANT_NS
+    other = 1
+    while due < now + 10 * WANT_NS:  # so long other extents are a reason to wait
+        one.blobs.now = due - WANT_NS // 4
+        one.blobs.received(2, stage(other := other + 1, b"other %d" % other))
+        one.blobs.now = due
+        (due,) = one.blobs.ask()
+        assert one.effects == []
+    assert due == now + 10 * WANT_NS
+    one.blobs.now = due
+    one.blobs.received(2, stage(other + 1, b"and another one"))
+    one.blobs.ask()
+    assert one.effects == [Send(2, Want([NAME]))]
+
+
+def test_not_all_that_is_lacking_is_asked_for_at_once() -> None:
+    one = Master()
+    one.peers = [2]
+    names = [blob(number, b"content %d" % number) for number in range(40)]
+    one.blobs.lacks(names)
+    asked: list[bytes] = []
+    due = WANT_NS
+    for _ in range(3):
+        one.blobs.now = due
+        (due,) = one.blobs.ask()
+        assert due > one.blobs.now
+        (effect,) = one.effects
+        asked += effect.message.blobs  # type: ignore[union-attr]
+        one.effects.clear()
+    assert asked == names + names[:8], "those first that were never asked for"
+
+
 def test_what_is_not_what_it_says_is_refused_of_a_client_and_dropped_of_a_peer() -> None:
     one = Master()
     wrong = stage(1, CONTENT)
