@@ -198,7 +198,6 @@ def status(
 
     from gavel.cli import output
 
-    before: dict[str, Any] | None = None
     while True:
         found = _status(where)
         if json:
@@ -206,10 +205,9 @@ def status(
         else:
             if watch:
                 output.console().clear()
-            _show(found, before)
+            _show(found)
         if not watch:
             return
-        before = found
         time.sleep(1)
 
 
@@ -221,13 +219,13 @@ def _status(where: str) -> dict[str, Any]:
     return _call(Path(where) if where else _here(None), "status", {})
 
 
-def _show(found: dict[str, Any], before: dict[str, Any] | None) -> None:
+def _show(found: dict[str, Any]) -> None:
     from gavel.cli import output
 
     rows = []
     for one in found["members"]:
         role = one["role"] if one["role"] == one["wanted"] else f"{one['role']} (to be {one['wanted']})"
-        rows.append((str(one["node"]), one["name"], one["url"], role, *_state(one, before)))
+        rows.append((str(one["node"]), one["name"], one["url"], role, *_state(one)))
     output.table(("node", "name", "url", "role", "state", "lag", "round trip"), rows, right=(0, 5, 6))
     output.say(
         f"cluster {found['cluster']}, epoch {found.get('epoch', 0)}, everything up to {found['sync_tid']} is known"
@@ -236,11 +234,11 @@ def _show(found: dict[str, Any], before: dict[str, Any] | None) -> None:
         output.say(found["problem"])
 
 
-def _state(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str, str]:
+def _state(one: dict[str, Any]) -> tuple[str, str, str]:
     state = "up" if one["up"] else "down"
     catching = one["catch_up"]
-    if catching:
-        state = f"catching up, {catching['done']:.0%}{_left(one, before)}"
+    if catching and not catching.get("horizon"):
+        state = f"catching up, {catching['done']:.0%}{_left(catching)}"
     elif one["problem"]:
         state = f"{state}: {one['problem']}"
     lag = "" if one["lag_ms"] is None else f"{one['lag_ms']} ms"
@@ -248,13 +246,13 @@ def _state(one: dict[str, Any], before: dict[str, Any] | None) -> tuple[str, str
     return state, lag, trip
 
 
-def _left(one: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """How long catching up will take, by how far it came since the last look, a second ago."""
-    for other in (before or {}).get("members", ()):
-        earlier, now = other["catch_up"], one["catch_up"]
-        if other["node"] == one["node"] and earlier and now["position"] > earlier["position"]:
-            return f", {(now['total'] - now['position']) // (now['position'] - earlier['position'])} s left"
-    return ""
+def _left(catching: dict[str, Any]) -> str:
+    """How long catching up will take yet, if that can be told."""
+    left = catching.get("left_ms")
+    if left is None:
+        return ""
+    seconds = round(left / 1000)
+    return f", {seconds} s left" if seconds < 120 else f", {seconds // 60} min left"
 
 
 def _here(directory: Path | None) -> Path:

@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     address: str
     http: str
     patience: int
+    catch_up_rate: int  # MB a second; 0 for no ceiling
 
 
 class Directory:
@@ -113,7 +114,7 @@ def given(cluster: bytes, node: int, role: Role, listen: str, advertise: str = "
     if advertise:
         address_of(advertise)
     return Settings(
-        cluster, node, role, name or socket.gethostname(), listen, advertise or listen, "", PATIENCE_SECONDS
+        cluster, node, role, name or socket.gethostname(), listen, advertise or listen, "", PATIENCE_SECONDS, 0
     )
 
 
@@ -130,6 +131,7 @@ listen = {_quoted(settings.listen)}
 address = {_quoted(settings.address)}  # where others reach it
 http = {_quoted(settings.http)}  # HOST:PORT of /health and /metrics, in clear, for all who get there; "": nowhere
 patience = {settings.patience}  # seconds that its clients wait for a quorum
+catch_up_rate = {settings.catch_up_rate}  # MB a second that it gives nodes that catch up; 0: as many as they take
 """
 
 
@@ -147,7 +149,7 @@ def _read(path: Path) -> Settings:
         settings = Settings(
             bytes.fromhex(found["cluster"]), int(found["node"]), Role[found["role"].upper()], str(found["name"]),
             str(found["listen"]), str(found["address"]), str(found.get("http", "")),
-            int(found.get("patience", PATIENCE_SECONDS)),
+            int(found.get("patience", PATIENCE_SECONDS)), max(0, int(found.get("catch_up_rate", 0))),
         )  # fmt: skip
     except FileNotFoundError:
         raise BadRequest(

@@ -48,7 +48,8 @@ def _member(node: int, known: Any, told: Json, master: Master, book: Book, stewa
     mine = node == master.party.node
     role = known["role"] if known else "joining"
     sync = told.get("sync_tid") or (known or {}).get("sync_tid", 0)
-    problem = told.get("failure") or ("" if mine or link is not None else steward.problem_with(node))
+    problem = told.get("failure") or _behind(told.get("catch_up"), node)
+    problem = problem or ("" if mine or link is not None else steward.problem_with(node))
     if known and known.get("refused"):
         problem = "its volume is an old copy of itself; remove the node and let it join anew"
     return {
@@ -73,3 +74,14 @@ def _catch_up(found: Any) -> Json | None:
         return None
     total = max(1, found["total"])
     return {**found, "done": round(min(1.0, found["position"] / total), 3)}
+
+
+def _behind(catch_up: Any, node: int) -> str:
+    """What is wrong with a member that nobody can tell any more what it lacks."""
+    if not catch_up or not catch_up.get("horizon"):
+        return ""
+    return (
+        f"it was away for too long: it knows everything up to {tids.text(catch_up['from_tid'])}, and the others "
+        f"remember back to {tids.text(catch_up['horizon'])} only. `gavel cluster remove {node}`, and join anew with an "
+        "empty volume"
+    )

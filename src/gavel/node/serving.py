@@ -139,6 +139,7 @@ class Daemon:
             asked_status=self._asked_status,
         )
         self._closing.append(master.close)
+        master.replica.limit_catch_up(settings.catch_up_rate * 10**6)
         master.observed = self._observed
         listener = Listener(master.exchange, settings.listen, self._listening, self._door)
         await listener.start()
@@ -184,6 +185,7 @@ class Daemon:
             self.directory = fresh
             if self.master is not None:
                 self.master.party = self._party()
+                self.master.replica.limit_catch_up(fresh.settings.catch_up_rate * 10**6)
             self._know_myself(address_of(fresh.settings.address)[1])
             log.info("configuration and certificate were read again")
         except GavelError as problem:

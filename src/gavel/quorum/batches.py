@@ -22,6 +22,8 @@ class Batches:
         desk = self._desk
         outbox, desk.outbox = desk.outbox, {}
         heavy, desk.weight = desk.weight > BATCH_AIM, 0
+        if desk.pieces:
+            self._send_pieces(wall_us)
         for node, messages in outbox.items():
             peer = desk.peer(node)
             if not peer.up:
@@ -35,6 +37,14 @@ class Batches:
                 self._send(node, wall_us, None, part)
             for vouch in vouches:
                 self._send(node, wall_us, vouch, [])
+
+    def _send_pieces(self, wall_us: int) -> None:
+        """Each by itself: everything else may leave before it."""
+        desk = self._desk
+        pieces, desk.pieces = desk.pieces, []
+        for node, piece in pieces:
+            if desk.is_up(node):
+                self._send(node, wall_us, None, [piece])
 
     def _send(self, node: int, wall_us: int, vouch: Vouch | None, messages: list[Message]) -> None:
         desk = self._desk

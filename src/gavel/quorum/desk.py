@@ -20,7 +20,7 @@ from gavel.quorum import entries
 from gavel.quorum.clock import Clock
 from gavel.quorum.entries import Entry
 from gavel.quorum.machine import Ledger, Machine
-from gavel.quorum.messages import CatchUp, Message
+from gavel.quorum.messages import CatchUp, Message, Piece
 from gavel.quorum.rules import Rules
 from gavel.quorum.votes import Electorate
 
@@ -113,6 +113,7 @@ class Desk:
         self.acting = False  # votes and coordinates: a voter that is not sealed and has reached where its epoch starts
         self.vouching = False  # vouches: the same, as rules go
         self.start_stable = 0  # where its epoch starts
+        self.decisions = self.deciding = 0  # how many, and ns from first hearing of each to its decision
         self.pace = 0  # ns from first hearing of a transaction to its decision, smoothed
         self.stable = 0  # S: everything decided at or below is known and executed here
         self.durable_stable = 0  # of which this is durable
@@ -124,6 +125,7 @@ class Desk:
         self.local: deque[Message] = deque()  # messages to itself, handled before the step ends
         self.outbox: dict[int, list[Message]] = {}
         self.weight = 0  # bytes of bodies in the outbox
+        self.pieces: list[tuple[int, Piece]] = []  # for those who catch up
         self.effects: list[Effect] = []
         self._entries: list[Entry] = []
         self._mark = Mark()

@@ -235,6 +235,10 @@ class CatchUp(Struct, array_like=True, frozen=True, gc=False, tag=18):
     least: Natural
     known_above: Natural
     """decisions wanted with the last piece: those above this tid"""
+    stream: Natural = 0
+    """the same in all questions of one stream, later ones of which acknowledge; higher in a later stream"""
+    window: Natural = 1
+    """pieces that may be on their way"""
 
 
 class Piece(Struct, array_like=True, frozen=True, gc=False, tag=19):
@@ -249,6 +253,7 @@ class Piece(Struct, array_like=True, frozen=True, gc=False, tag=19):
     total: Natural
     known: list[tuple[TxId, Natural]]
     """after the data: decisions about transactions whose life does not end at or below hi"""
+    stream: Natural = 0
 
 
 class Refused(Struct, array_like=True, frozen=True, gc=False, tag=20):
@@ -257,6 +262,14 @@ class Refused(Struct, array_like=True, frozen=True, gc=False, tag=20):
 
     incarnation: Natural
     position: Natural
+
+
+class Beyond(Struct, array_like=True, frozen=True, gc=False, tag=21):
+    """What happened since `lo` cannot be told here any more: the history begins at the horizon. Told to those only who
+    asked with a stream; former releases do not know it."""
+
+    lo: Natural
+    horizon: Natural
 
 
 Message = (
@@ -281,10 +294,13 @@ Message = (
     | CatchUp
     | Piece
     | Refused
+    | Beyond
 )
 
 
-FACTS: Final[frozenset[type[Message]]] = frozenset({Decided, Closed, BodyAsk, BodyTold, CatchUp, Piece, Start, Refused})
+FACTS: Final[frozenset[type[Message]]] = frozenset(
+    {Decided, Closed, BodyAsk, BodyTold, CatchUp, Piece, Start, Refused, Beyond}
+)
 """what is true, or asked for, whatever the epoch; everything else counts only in the epoch that its batch names"""
 
 

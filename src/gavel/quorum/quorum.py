@@ -49,6 +49,7 @@ from gavel.quorum.catchup import CatchUps
 from gavel.quorum.desk import Desk, Peer
 from gavel.quorum.epochs import Epochs
 from gavel.quorum.forgetting import Forgetting
+from gavel.quorum.giving import Giver
 from gavel.quorum.identity import Identities
 from gavel.quorum.machine import Ledger, Machine
 from gavel.quorum.messages import (
@@ -56,6 +57,7 @@ from gavel.quorum.messages import (
     Accept,
     Accepted,
     Batch,
+    Beyond,
     BodyAsk,
     BodyTold,
     Busy,
@@ -89,7 +91,9 @@ MS = 1_000_000
 LEAP = 10_000 * MS  # more than this between two steps is not time that passed: the host slept, or its clock was set
 BUSY_FOR = 200 * MS  # after the last event that mattered, vouches go on at their quick pace
 
-QUIET = frozenset({VouchAsk, CatchUp, Piece})  # what goes on between idle members, too, and must not keep them awake
+QUIET = frozenset(
+    {VouchAsk, CatchUp, Piece, Beyond}
+)  # what goes on between idle members, too, and must not keep them awake
 
 Handler = Callable[[int, Any], Any]
 
@@ -126,7 +130,8 @@ class Quorum:
         self.batches = Batches(desk, self.watermark)
         self.forgetting = Forgetting(desk, self.registers, self.watermark)
         self.reads = Reads(desk, self.registers)
-        self.catch_ups = CatchUps(desk, self.registers, self.watermark)
+        self.giver = Giver(desk, self.registers, self.watermark)
+        self.catch_ups = CatchUps(desk, self.registers, self.watermark, self.giver)
         self.epochs = Epochs(desk, self.registers, self.watermark, self.catch_ups, self._acts)
         self.identities = Identities(desk, self.epochs)
         self.asking = Asking(desk, self.registers, self.coordinator, self.watermark, self.reads, self.epochs)
@@ -134,7 +139,7 @@ class Quorum:
         self._left: entries.Filling | None = None
         self._complete: int | None = 0  # as the last start or snapshot said
         self._last_now = 0
-        self._armed = -1  # in desk.time
+        self._armed = self._give_armed = -1  # in desk.time
         self._beat_at = self._looked_at = self._vouched_at = self._busy_until = 0
         self._failed = False
         self._handlers()
@@ -146,8 +151,9 @@ class Quorum:
             Closed: self._closed,
             BodyAsk: self.watermark.body_asked,
             BodyTold: self._body_told,
-            CatchUp: self.catch_ups.asked,
+            CatchUp: self.giver.asked,
             Piece: self.catch_ups.piece,
+            Beyond: self.catch_ups.beyond,
             Start: self._start,
             Refused: self.identities.refused,
         }
@@ -211,6 +217,7 @@ class Quorum:
             desk.stable = desk.durable_stable = max(desk.stable, applied)
         known = None if desk.alone else self._complete
         self.registers.complete = max(self.registers.complete, desk.stable if known is None else known)
+        self.registers.forgotten = desk.stable
         desk.write(self._began)
         self.registers.highest = max(self.registers.highest, applied)
         desk.clock.observe(max(applied, self.registers.highest))
@@ -267,13 +274,14 @@ class Quorum:
                 if not desk.acting:
                     self.epochs.judge()
             case Ticked():
-                self._armed = -1
+                self._armed = self._give_armed = -1
                 self._ticked()
             case PeerUp(node):
                 self._peer_up(desk.peer(node))
             case PeerDown(node):
                 desk.peer(node).up = False
                 desk.outbox.pop(node, None)
+                self.giver.lost(node)
                 self.coordinator.lost(node)
             case SyncFailed(_, reason):
                 self._fail(reason)
@@ -297,7 +305,7 @@ class Quorum:
             if desk.alone and ended:
                 self.registers.drop_executed([tx for tx, _ in ended])
         if desk.stable != before:
-            self.catch_ups.give()
+            self.giver.give()
 
     def _requested(self, request: Any) -> None:
         if self._failed and not isinstance(request, GetStatus):
@@ -403,6 +411,10 @@ class Quorum:
 
     def _ticked(self) -> None:
         desk = self.desk
+        self.giver.look()
+        if 0 <= desk.time - self._looked_at < TICK_MS * MS // 2:
+            return  # it was for a piece
+        self._looked_at = desk.time
         if desk.time - self._beat_at >= HEARTBEAT_MS * MS:
             self._beat()
         if not self._busy:
@@ -413,7 +425,7 @@ class Quorum:
             self.coordinator.look()
         self.reads.look()
         self.catch_ups.look()
-        self.catch_ups.give()
+        self.giver.give()
         self.epochs.look()
         self.asking.look()
         if not desk.alone and desk.time - self._vouched_at >= VOUCH_MS * MS:
@@ -455,7 +467,7 @@ class Quorum:
         if not self._failed:
             self._settle_down()
             desk.flush()
-            if desk.outbox and not desk.mute:
+            if (desk.outbox or desk.pieces) and not desk.mute:
                 self.batches.compose(self._last_now // 1000)
             self._arm()
         effects, desk.effects = desk.effects, []
@@ -465,12 +477,17 @@ class Quorum:
         """Ask for the next tick: soon while something is under way, else for the heartbeat; never in an idle group of
         one."""
         desk = self.desk
+        give_at = self.giver.due
+        if give_at and (self._give_armed < 0 or give_at < self._give_armed):
+            self._give_armed = give_at
+            desk.effects.append(Arm(self._last_now + max(0, give_at - desk.time)))
         if self._busy:
             due = desk.time + TICK_MS * MS
         elif desk.alone:
             return
         else:
             due = self._beat_at + HEARTBEAT_MS * MS
+        due = max(due, self._looked_at + TICK_MS * MS)
         if self._armed < 0 or due < self._armed:
             self._armed = due
             desk.effects.append(Arm(self._last_now + max(0, due - desk.time)))
@@ -487,6 +504,7 @@ class Quorum:
         nobody of its reservation, does not start again ahead of the time.
         """
         desk = self.desk
+        desk.put()  # votes of a former epoch that wait for a sync would else be read as votes of this
         reserved = desk.clock.tick if final and desk.alone else desk.clock.reserved
         head: list[entries.Entry] = [
             self._began,

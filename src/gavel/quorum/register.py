@@ -115,6 +115,7 @@ class Registers:
         self.fresh_decisions: list[Register] = []  # for the watermark, which executes them
         self.listed: list[TxId] = []  # in the order in which there was something new to vouch
         self.highest = 0  # the highest value accepted or known
+        self.forgotten = 0  # decisions about lives that ended at or below it may be missing
         self.complete = 0  # everything decided above it, up to S, has a register here
         self._settling: list[Register] = []  # decided, perhaps not durably
         self._buckets: dict[int, list[TxId]] = {}
@@ -242,7 +243,11 @@ class Registers:
         self._settling.append(register)
         desk = self._desk
         took = desk.time - register.seen_at
-        desk.pace += ((took if took < PACE_MAX else PACE_MAX) - desk.pace) >> 4
+        if took > PACE_MAX:
+            took = PACE_MAX
+        desk.pace += (took - desk.pace) >> 4
+        desk.decisions += 1
+        desk.deciding += took
         if not desk.alone:
             desk.write(entries.Settled(tx, value))
         desk.note_decided(register)
@@ -318,6 +323,8 @@ class Registers:
                 complete = max(complete, register.decided)
                 dropped += 1
         self.complete = complete
+        if dropped and horizon > self.forgotten:
+            self.forgotten = horizon
         return dropped
 
     def drop_executed(self, ended: Iterable[TxId]) -> None:

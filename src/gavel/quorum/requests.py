@@ -101,6 +101,10 @@ class CatchUpStatus(NamedTuple):
     hi: int
     position: int
     total: int
+    left_ms: int | None
+    """how long it takes yet, at the speed of late; None while that cannot be told"""
+    horizon: int
+    """0, or a tid above `lo`: nobody who was asked remembers what was before it"""
 
 
 class Status(NamedTuple):

@@ -13,7 +13,7 @@ import msgspec
 
 from gavel.errors import BadPeer
 from gavel.quorum import messages
-from gavel.quorum.messages import Batch
+from gavel.quorum.messages import Batch, Piece
 from gavel.transaction.requests import Stage
 
 BATCH, STAGE, WANT, LOST = 0, 1, 2, 3
@@ -47,6 +47,13 @@ def encode(message: Message) -> tuple[bytes, ...]:
         head = _encode((message.session, message.number, message.codec, message.length, message.sum))
         return _KINDS[STAGE] + len(head).to_bytes(2, "big") + head, message.data
     return _KINDS[WANT if isinstance(message, Want) else LOST], _encode(message)
+
+
+def is_bulk(message: Message) -> bool:
+    """Whether everything else may leave before it: file data, and pieces of catching up."""
+    if isinstance(message, Batch):
+        return len(message.messages) == 1 and type(message.messages[0]) is Piece
+    return isinstance(message, Stage)
 
 
 def decode(data: bytes | memoryview) -> Message:

@@ -158,6 +158,10 @@ class Replica:
         """Whether this is a group of one."""
         return self.quorum.desk.alone
 
+    def limit_catch_up(self, rate: int) -> None:
+        """Give at most so many bytes a second to masters that catch up; 0: as fast as they take it."""
+        self.quorum.giver.pace.ceiling = rate
+
     def step(self, event: Event, now: int) -> None:
         """Take in what happened at `now` (ns since 1970)."""
         self._now = self._blobs.now = now

@@ -39,7 +39,8 @@ def told(status: Status, history: History, staging: Staging, space: Space) -> To
         "registers": status.registers, "last_tid": history.last_tid, "horizon": history.horizon, "staged": len(staging),
         "catch_up": None if catch_up is None else {
             "peer": catch_up.peer, "from_tid": catch_up.lo, "to_tid": catch_up.hi,
-            "position": catch_up.position, "total": catch_up.total,
+            "position": catch_up.position, "total": catch_up.total, "left_ms": catch_up.left_ms,
+            "horizon": catch_up.horizon,
         },
         **space._asdict(),
     }  # fmt: skip

@@ -290,7 +290,7 @@ class Master:
             case Send(peer, message):
                 link = self.peers.get(peer)
                 if link is not None:
-                    link.carry(REPLICA, *peers.encode(message), bulk=isinstance(message, Stage))
+                    link.carry(REPLICA, *peers.encode(message), bulk=peers.is_bulk(message))
             case Reply(request, result):
                 self._reply(request.ticket, result)
             case Sync(ticket):

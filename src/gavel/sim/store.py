@@ -22,6 +22,8 @@ from gavel.quorum.machine import Admission, Collided, Committed, Outcome
 from gavel.quorum.messages import Body, TxId
 from gavel.sim.account import Rows
 
+EVENT = 64 * 1024  # bytes that something that happened counts for: catching up takes many pieces
+
 Writes = dict[bytes, bytes | None]
 Event = tuple[int, TxId, Outcome, Writes]  # what happened at a tid
 
@@ -140,8 +142,11 @@ class Store:
     def _redo(self, kind: str, what: Any) -> None:
         if kind == "execute":
             self._apply(what)
+        elif kind == "incoming":
+            self._incoming = dict(what)
         elif kind == "install":
             hi, events = what
+            self._incoming.clear()
             for event in events:
                 self._apply(event)
             self._applied = max(self._applied, hi)
@@ -165,7 +170,8 @@ class Store:
 
     def checkpoint(self) -> list[tuple[str, Any]]:
         """Entries that say what all entries so far said."""
-        return [*(("blob", blob) for blob in sorted(self._blobs)), ("state", (self._applied, list(self.events)))]
+        state = ("state", (self._applied, list(self.events)))
+        return [*(("blob", blob) for blob in sorted(self._blobs)), state, ("incoming", dict(self._incoming))]
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -233,7 +239,7 @@ class Store:
         """See quorum.machine."""
         first, last = bisect_right(self._tids, lo), bisect_right(self._tids, hi)
         at = int.from_bytes(cursor) if cursor is not None else first
-        upto = min(last, at + max(1, limit // 64))
+        upto = min(last, at + max(1, limit // EVENT))
         following = upto.to_bytes(8) if upto < last else None
         told = [(tid, txid, _told(outcome), writes) for tid, txid, outcome, writes in self.events[at:upto]]
         return _encode(told), following, upto - first, last - first
@@ -248,6 +254,7 @@ class Store:
             outcome = Committed(by) if key is None else Collided(key, by)
             self._incoming[tid] = (tid, txid, outcome, writes)
         if not last:
+            self._log.write("incoming", dict(self._incoming))
             return
         coming = [self._incoming[tid] for tid in sorted(self._incoming) if self._applied < tid <= hi]
         self._incoming.clear()

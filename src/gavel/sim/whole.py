@@ -85,6 +85,9 @@ class VolumeDisk:
         self.device = SimDevice(VOLUME_MIN, self._node)
 
 
+PIECE = 800  # bytes of a piece of catching up, so that there are many
+
+
 class _Replica(Replica):
     def _replay(self) -> list[bytes]:
         self.replayed = super()._replay()
@@ -100,6 +103,7 @@ class WholeMaster:
         self._node, self._disk, self._oracle = node, disk, oracle
         self.replica = _Replica(Volume.open(disk.device), now, node, founding, resident=False)
         self.quorum = self.replica.quorum
+        self.quorum.giver.aim = PIECE
         self._asked: dict[int, Any] = {}
         scribe.begin()
         disk.entries.extend(("quorum", record) for record in self.replica.replayed)

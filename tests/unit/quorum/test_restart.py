@@ -6,6 +6,7 @@ import pytest
 
 from gavel.effects import Requested, Sync
 from gavel.errors import Damaged
+from gavel.quorum import entries
 from gavel.quorum import messages as m
 from gavel.quorum.machine import Committed
 from gavel.quorum.messages import Body, Member
@@ -172,3 +173,13 @@ def test_a_registers_life_is_kept_in_the_time_of_the_group() -> None:
     group.wait(10_000)
     assert [len(group.core(number).registers.table) for number in (1, 2, 3)] == [0, 0, 0]
     assert group.now > START
+
+
+def test_what_waits_for_a_sync_is_written_before_a_snapshot() -> None:
+    group = Masters([1, 2, 3])
+    group.run()
+    core, disk = group.core(1), group.nodes[1].disk
+    waiting = entries.Voted(group.tx(1), 1 << 40, 5)
+    core.desk.write(waiting)
+    next(core.snapshot())
+    assert waiting in entries.decode(disk.log[-1][1]).entries

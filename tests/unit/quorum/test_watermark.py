@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gavel.effects import Effect, Received, Send
-from gavel.quorum import catchup, watermark
+from gavel.quorum import giving, watermark
 from gavel.quorum import messages as m
 from gavel.quorum.messages import Member
 from gavel.quorum.requests import Propose, ReadPoint, Reconfigure
@@ -95,7 +95,7 @@ def test_reads_that_come_together_share_a_round(group: Masters) -> None:
 
 
 def test_decisions_of_the_living_come_in_pieces(group: Masters, monkeypatch: Any) -> None:
-    monkeypatch.setattr(catchup, "KNOWN_MAX", 2)
+    monkeypatch.setattr(giving, "KNOWN_MAX", 2)
     group.nodes[4] = type(group.nodes[1])(4)
     group.start(4)
     txs = []
@@ -125,7 +125,7 @@ def test_a_slave_passes_on_what_happened_but_no_decisions_it_was_not_told() -> N
             told.extend((number, message) for message in effect.message.messages if isinstance(message, m.Piece))
 
     group.seen = saw
-    for known_above, answered in ((0, False), (catchup.NOTHING, True)):
+    for known_above, answered in ((0, False), (giving.NOTHING, True)):
         for number in (5, 1):
             told.clear()
             group.step(number, Received(2, batch_of(group, 2, m.CatchUp(0, 0, None, 0, known_above))))
