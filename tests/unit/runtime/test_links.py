@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from gavel.errors import BadPeer, DoubleIdentity, GavelError, Unreachable, Untrusted, WrongCluster
-from gavel.limits import EXTENT_MAX, LINK_DOUBT_MS, WIRE_WINDOW
+from gavel.limits import EXTENT_MAX, LINK_DEAD_MS, LINK_DOUBT_MS, WIRE_WINDOW
 from gavel.node import authority
 from gavel.runtime import tls
 from gavel.runtime.dialler import Dialler, address_of
@@ -24,11 +24,24 @@ from gavel.wire.messages import Role, Status
 from tests.unit.runtime.cluster import CLUSTER, Node, material
 
 SESSION = b"s" * 16
+_DAY_MS = 86_400_000
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """However slow the machine is, no link is doubted or given up, but in tests that ask for it."""
+
+    def after(doubt_ms: int, dead_ms: int) -> None:
+        monkeypatch.setattr("gavel.wire.pulse.LINK_DOUBT_MS", doubt_ms)
+        monkeypatch.setattr("gavel.wire.pulse.LINK_DEAD_MS", dead_ms)
+
+    after(_DAY_MS, _DAY_MS)
+    return after
 
 
 def run(test: Callable[[AsyncExitStack], Awaitable[None]], loops: Callable[[], Any] = uvloop.new_event_loop) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(60), AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             await test(stack)
 
     with asyncio.Runner(loop_factory=loops) as runner:
@@ -236,13 +249,15 @@ async def behind_a_cut(stack: AsyncExitStack, folder: Path) -> tuple[Pair, Cut]:
 
 @pytest.mark.parametrize("way", ["to", "back", "both"])
 def test_a_link_cut_in_either_direction_is_in_doubt_on_both_sides_and_sure_again_when_mended(
-    tmp_path: Path, way: str
+    tmp_path: Path, way: str, patience: Callable[[int, int], None]
 ) -> None:
     """Each side hears the other's pings in one of the cases, and must not take that for a sign of life."""
+    patience(LINK_DOUBT_MS, _DAY_MS)
 
     async def test(stack: AsyncExitStack) -> None:
         pair, cut = await behind_a_cut(stack, tmp_path)
-        await pair.dialling.link()
+        for node in (pair.dialling, pair.listener):
+            await node.link()
         cut.cut_to, cut.cut_back = way != "back", way != "to"
         for node in (pair.dialling, pair.listener):
             await node.until(Doubted)
@@ -255,10 +270,15 @@ def test_a_link_cut_in_either_direction_is_in_doubt_on_both_sides_and_sure_again
     run(test)
 
 
-def test_a_link_that_stays_cut_is_given_up_and_dialled_anew(tmp_path: Path) -> None:
+def test_a_link_that_stays_cut_is_given_up_and_dialled_anew(
+    tmp_path: Path, patience: Callable[[int, int], None]
+) -> None:
+    patience(LINK_DOUBT_MS, LINK_DEAD_MS)
+
     async def test(stack: AsyncExitStack) -> None:
         pair, cut = await behind_a_cut(stack, tmp_path)
-        await pair.dialling.link()
+        for node in (pair.dialling, pair.listener):
+            await node.link()
         cut.cut_to = True
         await pair.dialling.until(Ended)
         await pair.listener.until(Ended)
