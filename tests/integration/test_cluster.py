@@ -26,7 +26,7 @@ from gavel.cli.main import run
 from gavel.errors import BadRequest
 from gavel.node.calls import call
 from gavel.node.lab import Lab, _can_cut
-from gavel.node.serving import SOCKET
+from gavel.node.layout import SOCKET
 
 ROOT = Path(__file__).parents[2]
 WAIT = 60  # seconds that something may take on a machine with much else to do

@@ -115,9 +115,9 @@ def join(
     from gavel.wire.messages import Role
 
     wanted, key = _size(size), _fresh_key(encrypt, key_file)
-    made = joining.join(token, str(directory), listen, address, name)
+    made, created = joining.join(token, str(directory), listen, address, name)
     if made.settings.role is not Role.CLIENT:
-        founding.make_empty(made.path, wanted, key)
+        founding.make_empty(made.path, wanted, key, created)
     _say_made(made, json)
     if not json and made.settings.role is not Role.CLIENT:
         output.say(f"start it with: gavel serve {directory}")
@@ -258,7 +258,7 @@ def _left(catching: dict[str, Any]) -> str:
 def _here(directory: Path | None) -> Path:
     """The directory of a node that a command without one means."""
     from gavel.errors import BadRequest
-    from gavel.node.directory import looks_like_node
+    from gavel.node.layout import looks_like_node
 
     for candidate in (directory, os.environ.get("GAVEL_DIR"), Path.cwd()):
         if candidate is not None and looks_like_node(candidate):
@@ -271,7 +271,7 @@ def _here(directory: Path | None) -> Path:
 def _call(directory: Path, name: str, args: dict[str, Any]) -> dict[str, Any]:
     from gavel.node.calls import call
     from gavel.node.directory import Directory
-    from gavel.node.serving import SOCKET
+    from gavel.node.layout import SOCKET
 
     return call(Directory(directory).path / SOCKET, name, args)
 

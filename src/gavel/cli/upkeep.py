@@ -79,12 +79,18 @@ def prune(
         return
     horizon = output.moment(found["horizon_time"])
     states = f"{output.count(found['kept'], 'state')} before that" if found["kept"] else "nothing before that"
-    if dry_run:
+    if found["versions"] is None:
+        would = "would be" if dry_run else "is"
+        output.say(f"every state from {horizon} on {would} kept, and {states}")
+        output.say("each master drops what is before that by its own cleanup; at once by `gavel prune DIR` on each")
+    elif dry_run:
         amount = f"{output.count(found['versions'], 'version')} with {output.size(found['bytes'])} of file data"
         output.say(f"{amount} would go; every state from {horizon} on would be kept, and {states}")
     else:
         output.say(f"{output.count(found['versions'], 'version')} dropped")
         output.say(f"every state from {horizon} on is kept, and {states}")
+        if "node" in found:
+            output.say(f"dropped on node {found['node']}; the other nodes drop theirs by their own cleanup")
         if found["versions"]:
             output.say("`gavel reblock` brings back the space of what was between things that are kept")
 

@@ -98,7 +98,7 @@ def info(
     if json:
         output.print_json({**found, "snapshots": alone} if snapshots else found)
         return
-    if "cluster" in found:
+    if "master" in found:
         _show_cluster(found)
     else:
         _show_info(found)
@@ -136,12 +136,17 @@ def _tell(rows: list[tuple[str, str]]) -> None:
 def _show_info(found: dict[str, Any]) -> None:
     from gavel.cli import output
 
-    mounted = found["mounted"] or "not mounted"
+    if "served" in found:
+        mounted = f"served from {found['served']} as node {found['node']} of cluster {found['cluster']}"
+    else:
+        mounted = (found["mounted"] or "not mounted") + (
+            " (read-only)" if found["mounted"] and found["read_only"] else ""
+        )
     rows = [
         ("volume", found["volume"]),
         ("label", found["label"]),
         ("identity", found["identity"]),
-        ("mounted", mounted + (" (read-only)" if found["mounted"] and found["read_only"] else "")),
+        ("mounted", mounted),
         ("encryption", f"AES-256-GCM, opened by a {found['encryption']}" if found["encryption"] else "none"),
         ("format", f"version {found['version']}"),
         ("size", output.size(found["size"]) + (f" on {found['members']} devices" if found["members"] > 1 else "")),
@@ -150,7 +155,10 @@ def _show_info(found: dict[str, Any]) -> None:
         ("used", f"{output.size(found['log'])} by the log with all data, {output.size(found['trees'])} by trees"),
         ("free", output.size(found["free"])),
         ("made", f"{output.moment(found['created_time'])}  {found['created_tid']}"),
-        ("last change", f"{output.moment(found['last_time'])}  {found['last_tid']}"),
+        (
+            "last change",
+            f"{output.moment(found['last_time'])}  {found['last_tid']}" if int(found["last_tid"], 16) else "none yet",
+        ),
         ("history from", f"{output.moment(found['horizon_time'])}  {found['horizon_tid']}"),
         ("records", f"{found['records']:,} live, {found['past_records']:,} past"),
     ]

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gavel.cache.held_view import HeldView
-from gavel.client import paths, transactions
+from gavel.client import paths, transactions, upkeep
+from gavel.client.chosen import Chosen
 from gavel.client.looking_back import When
 from gavel.client.over_time import OverTime
 from gavel.client.remote_past import RemotePast
@@ -22,11 +23,13 @@ from gavel.client.runner import InTransaction, Operation, P, Past, Runner
 from gavel.client.transactions import Transaction
 from gavel.client.tree import AsOf, Tree
 from gavel.errors import BadWhen, Collision
+from gavel.filesystem import retention, snapshots
 from gavel.filesystem.caller import Caller
+from gavel.history.horizon import Horizon as Kept
 from gavel.keys import tid as tids
 from gavel.limits import TRANSACTION_RETRIES
+from gavel.runtime.cluster_engine import ClusterEngine
 from gavel.runtime.moments import tid_on_cluster
-from gavel.runtime.remote import RemoteEngine
 from gavel.transaction.requests import Horizon, Reaches, Status, Told
 from gavel.transaction.transaction import Transaction as Records
 
@@ -36,12 +39,12 @@ T = TypeVar("T")
 class Present:
     """What is true now. Content without a name stays for a day, since anybody may have it open."""
 
-    def __init__(self, engine: RemoteEngine) -> None:
+    def __init__(self, engine: ClusterEngine) -> None:
         self.closed = False
         self._engine = engine
 
     @property
-    def engine(self) -> RemoteEngine:
+    def engine(self) -> ClusterEngine:
         """The engine; raises ValueError once the connection was closed."""
         if self.closed:
             raise ValueError("the connection is closed")
@@ -123,10 +126,10 @@ class InFrozen(InTransaction):
         return present.wait(present.engine.run_in(self.outer, lambda tx: work()))
 
 
-class Cluster(OverTime, Tree):
+class Cluster(Chosen, OverTime, Tree):
     """A connection to a cluster. `gavel.connect` makes one; close it, or use it in a `with` block."""
 
-    def __init__(self, engine: RemoteEngine, caller: Caller, on_close: Callable[[], None]) -> None:
+    def __init__(self, engine: ClusterEngine, caller: Caller, on_close: Callable[[], None]) -> None:
         self._present = Present(engine)
         super().__init__(self._present, caller)
         self._on_close = on_close
@@ -194,6 +197,22 @@ class Cluster(OverTime, Tree):
         told = self._present.wait(self._present.engine.ask(Status()))
         assert isinstance(told, Told)
         return told.fields
+
+    def move_horizon(
+        self, path: paths.AnyPath = "/", *, keep: str | None = None, everything: bool = False, dry_run: bool = False
+    ) -> tuple[Kept, Kept]:
+        """Let the past go as far as the policies allow; what was kept before, and what is now. See Fs.prune.
+
+        From then on nobody reads below the horizon; each master drops what is there in its own time.
+        """
+        override = upkeep.kept_instead(self._present, paths.encode(path), keep, everything)
+        reaches = self.reaches()
+
+        def operation(tx: Records) -> tuple[Kept, Kept]:
+            named = [one.tid for one in snapshots.listing(tx)]
+            return retention.move(tx, reaches.created, reaches.last, named, override, everything)
+
+        return self._present.engine.run_now(operation, reaches.last if dry_run else 0)
 
     def reaches(self) -> Reaches:
         """What of the past can be read, and the newest tid."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from gavel.history.versions import Change, Version
-from gavel.runtime.remote import RemoteEngine
+from gavel.runtime.cluster_engine import ClusterEngine
 from gavel.transaction.requests import Horizon, Reaches
 
 _PAGE = 1000  # records fetched at a time
@@ -20,7 +20,7 @@ _PAGE = 1000  # records fetched at a time
 class RemotePast:
     """See filesystem.past.Past. `last_tid` is the newest state when this was made."""
 
-    def __init__(self, engine: RemoteEngine) -> None:
+    def __init__(self, engine: ClusterEngine) -> None:
         self._engine = engine
         answer = engine.wait(engine.ask(Horizon()))
         assert isinstance(answer, Reaches)

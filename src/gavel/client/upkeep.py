@@ -10,7 +10,7 @@ import errno
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
-from gavel.client.looking_back import without_marks
+from gavel.client.looking_back import Timeline, without_marks
 from gavel.client.results import Progress
 from gavel.client.states import Present
 from gavel.errors import BadRequest
@@ -54,13 +54,13 @@ class CleanupRun(NamedTuple):
 # -- retention and prune ---------------------------------------------------------------------------------------
 
 
-def retention_get(present: Present, raw: bytes) -> Retained:
+def retention_get(present: Timeline, raw: bytes) -> Retained:
     """The policy in force for what a path names."""
     raw, _ = without_marks(present, raw)
     return present.read(_retained, raw)
 
 
-def retention_set(present: Present, raw: bytes, text: str | None) -> Retained:
+def retention_set(present: Timeline, raw: bytes, text: str | None) -> Retained:
     """Store a directory's policy, or with None forget it; what is in force then. Raises BadRequest, ENOTDIR."""
     raw, _ = without_marks(present, raw)
 
@@ -71,7 +71,7 @@ def retention_set(present: Present, raw: bytes, text: str | None) -> Retained:
     return present.write(operation)
 
 
-def retention_list(present: Present) -> list[tuple[str, str]]:
+def retention_list(present: Timeline) -> list[tuple[str, str]]:
     """Every directory with a policy of its own, and the policy; the root's comes first, also when it is the default."""
 
     def operation(tx: Transaction) -> list[tuple[str, str]]:
@@ -91,19 +91,23 @@ def prune(
     `everything` keeps the present and the named snapshots only; as there is one horizon for the volume, it wants the
     root. `dry_run` says what would be dropped, bytes included. Raises BadRequest.
     """
-    raw, _ = without_marks(present, raw)
-    if keep is not None and everything:
-        raise BadRequest("keep something or nothing: give --keep or --everything")
-    directory = present.read(_directory, raw)
-    if everything and directory != ROOT_OBJECT:
-        raise BadRequest("--everything is for the whole volume: name its root")
-    policy: Policy | None = None if keep is None else retention.parse(keep)
-    override = None if policy is None else (directory, policy)
+    override = kept_instead(present, raw, keep, everything)
     history = present.engine.history
     if dry_run:
         steps = pruning.estimate(history, present.engine.look, override, everything)
         return _followed(present.engine, "prune (dry run)", steps)
     return _followed(present.engine, "prune", pruning.prune(history, override, everything))
+
+
+def kept_instead(timeline: Timeline, raw: bytes, keep: str | None, everything: bool) -> tuple[int, Policy] | None:
+    """The directory that a path names with the policy to keep in place of its own; raises BadRequest, ENOTDIR."""
+    raw, _ = without_marks(timeline, raw)
+    if keep is not None and everything:
+        raise BadRequest("keep something or nothing: give --keep or --everything")
+    directory = timeline.read(_directory, raw)
+    if everything and directory != ROOT_OBJECT:
+        raise BadRequest("--everything is for the whole volume: name its root")
+    return None if keep is None else (directory, retention.parse(keep))
 
 
 # -- the other jobs --------------------------------------------------------------------------------------------
@@ -140,11 +144,13 @@ def space_of_snapshots(present: Present) -> Generator[Progress, None, dict[str, 
 
 def cleanup_show(present: Present) -> dict[str, tuple[Task, Course | None]]:
     """Every task of the configuration, and how it stands; Course.next is in microseconds since 1970."""
-    found, courses = present.read(tasks.tasks), present.read(tasks.course)
+    found = present.read(tasks.tasks)
+    with present.engine.turn:
+        courses = present.engine.cleanup.courses.read()
     return {name: (task, courses.get(name)) for name, task in found.items()}
 
 
-def cleanup_set(present: Present, name: str, every: str | None, budget: str | None = None) -> dict[str, Task]:
+def cleanup_set(present: Timeline, name: str, every: str | None, budget: str | None = None) -> dict[str, Task]:
     """Set a task's period (a span like `1d`; None or `never`: never) and, if given, its budget. Raises BadRequest."""
     period = None if every in (None, "never") else _seconds(every or "")
     held = present.read(tasks.tasks).get(name)

@@ -10,19 +10,15 @@ from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from gavel.client import devices, paths, upkeep
+from gavel.client.chosen import Chosen
 from gavel.client.devices import VolumeFormat, VolumeMember
 from gavel.client.driving import OnProgress, drive, drive_on_loop
-from gavel.client.looking_back import without_marks
 from gavel.client.paths import AnyPath
 from gavel.client.results import Progress
 from gavel.client.states import Present
 from gavel.client.upkeep import CleanupRun, Retained
-from gavel.filesystem import compression, path
 from gavel.filesystem.compression import Choice
-from gavel.filesystem.inode import Inode
-from gavel.keys.records import ROOT_OBJECT
 from gavel.media.cipher import Key
-from gavel.transaction.transaction import Transaction
 from gavel.upkeep.cleanup import Course, Task
 from gavel.upkeep.dedup import Deduplicated
 from gavel.upkeep.prune import Pruned
@@ -35,27 +31,12 @@ Job = Generator[Progress, None, T]
 FULL_SHARE = 0.9  # a big-block that is fuller is left alone by reblock
 
 
-class Upkept:
+class Upkept(Chosen):
     """What Fs has besides the tree and the past."""
 
     _present: Present
 
     # -- how much of the past is kept
-
-    def retention(self, path: AnyPath = "/") -> Retained:
-        """The policy in force for what a path names, and the directory it is stored for."""
-        return _on(path, lambda raw: upkeep.retention_get(self._present, raw))
-
-    def set_retention(self, path: AnyPath, policy: str | None) -> Retained:
-        """Store the policy of a directory ("all:1d,hourly:7d,daily:60d"), or forget it; what is in force then.
-
-        Raises BadRequest for a text that is no policy.
-        """
-        return _on(path, lambda raw: upkeep.retention_set(self._present, raw, policy))
-
-    def retention_list(self) -> list[tuple[str, str]]:
-        """Every directory with a policy of its own, and the policy; the root's first."""
-        return upkeep.retention_list(self._present)
 
     def prune(
         self,
@@ -123,31 +104,6 @@ class Upkept:
     def cleanup_show(self) -> dict[str, tuple[Task, Course | None]]:
         """Every task, and how it stands: when it is due, what it came to last."""
         return upkeep.cleanup_show(self._present)
-
-    def cleanup_set(self, name: str, every: str | None, budget: str | None = None) -> dict[str, Task]:
-        """Set how often a task is due ("1d"; None: never) and, if given, how long a run may take."""
-        return upkeep.cleanup_set(self._present, name, every, budget)
-
-    # -- compression
-
-    def compression(self, path: AnyPath = "/") -> str:
-        """The choice that stands for a file or directory: "on", "off", or "default" where there is none."""
-
-        def operation(tx: Transaction, raw: bytes) -> str:
-            return compression.choice(_resolve(tx, raw)[1])
-
-        return _on(path, lambda raw: self._present.read(operation, without_marks(self._present, raw)[0]))
-
-    def set_compression(self, path: AnyPath, choice: Choice) -> str:
-        """Choose for what is written to a file, or made in a directory, from now on; the choice that stands then.
-
-        "inherit" takes over the choice of the directory it is in.
-        """
-
-        def operation(tx: Transaction, raw: bytes) -> str:
-            return compression.choice(compression.set_compression(tx, _resolve(tx, raw)[0], choice))
-
-        return _on(path, lambda raw: self._present.write(operation, without_marks(self._present, raw)[0]))
 
     # -- what lies under the volume
 
@@ -280,18 +236,6 @@ class AsyncUpkept:
     async def upgrade(self) -> int:
         """See Upkept.upgrade."""
         return await drive_on_loop(self._kept.upgrade_job(), None)
-
-
-def _resolve(tx: Transaction, raw: bytes) -> tuple[int, Inode]:
-    return path.resolve(tx, ROOT_OBJECT, b"/" + raw)
-
-
-def _on(given: AnyPath, call: Callable[[bytes], T]) -> T:
-    """The result of a call for a path; its OSErrors say which."""
-    try:
-        return call(paths.encode(given))
-    except OSError as problem:
-        raise paths.named(problem, given) from None
 
 
 def _job_on(given: AnyPath, start: Callable[[bytes], Job[T]]) -> Job[T]:

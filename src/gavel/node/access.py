@@ -1,7 +1,8 @@
 """How a command reaches a volume: through the socket of its mount, or by opening it in this process.
 
-A target is a path in a mount (also relative, as-of, or of something deleted), a volume's file or device, or
-`VOLUME:/inner/path`. A volume that is mounted is reached through its mount by all of these.
+A target is a path in a mount (also relative, as-of, or of something deleted), a volume's file or device, the directory
+of a node of a cluster, or `VOLUME:/inner/path`, `NODE:/inner/path`. A volume that is mounted or served is reached
+through its mount or its daemon by all of these.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gavel.errors import BadRequest, NotAVolume
 from gavel.mount import mounted
 from gavel.node import protocol
+from gavel.node.layout import SOCKET, VOLUME, looks_like_node, served
 from gavel.node.protocol import Json
 
 if TYPE_CHECKING:
@@ -34,6 +37,14 @@ class Mounted(NamedTuple):
     inner: str
 
 
+class Node(NamedTuple):
+    """A target reached through the daemon that serves a node's directory."""
+
+    socket: str
+    directory: str
+    inner: str
+
+
 class Offline(NamedTuple):
     """A target in a volume that nobody has open."""
 
@@ -41,7 +52,7 @@ class Offline(NamedTuple):
     inner: str
 
 
-Target = Mounted | Offline
+Target = Mounted | Node | Offline
 
 
 class Session(Protocol):
@@ -59,6 +70,8 @@ def locate(argument: str, *, prefer_volume: bool = False) -> Target:
 
     `prefer_volume`: take a file inside a mount for a volume of its own if it is one.
     """
+    if looks_like_node(argument):
+        return _node(Path(argument).absolute(), "/")
     if prefer_volume and looks_like_volume(argument):
         return _volume(argument, "/")
     mounted = find_mount(argument)
@@ -66,8 +79,10 @@ def locate(argument: str, *, prefer_volume: bool = False) -> Target:
         return mounted
     if looks_like_volume(argument):
         return _volume(argument, "/")
-    head, mark, inner = argument.partition(":/")
+    head, mark, inner = (argument + "/" if argument.endswith(":") else argument).partition(":/")  # Path cuts off a /
     while mark:
+        if looks_like_node(head):
+            return _node(Path(head).absolute(), "/" + inner)
         if looks_like_volume(head):
             return _volume(head, "/" + inner)
         more, mark, inner = inner.partition(":/")
@@ -82,7 +97,19 @@ def _volume(path: str, inner: str) -> Target:
 
     for process in places.processes_of(path):
         return Mounted(process.socket, process.directory, inner)
+    beside = Path(path).absolute().parent
+    if looks_like_node(beside) and os.path.samefile(beside / VOLUME, path):
+        return _node(beside, inner)
     return Offline(path, inner)
+
+
+def _node(directory: Path, inner: str) -> Target:
+    """The daemon of a node; while there is none, its volume, if it has one."""
+    if served(directory):
+        return Node(str(directory / SOCKET), str(directory), inner)
+    if not (directory / VOLUME).exists():
+        raise BadRequest(f"{directory} is the identity of a client and has no volume; name a mount of the cluster")
+    return Offline(str(directory / VOLUME), inner)
 
 
 def looks_like_volume(path: str) -> bool:
@@ -144,6 +171,8 @@ def connect(target: Target, *, writing: bool = False, key_file: str | None = Non
     """
     if isinstance(target, Mounted):
         return RemoteSession(target)
+    if isinstance(target, Node):
+        return RemoteSession(target, settled=True)
     from gavel.node import keys
 
     return LocalSession(target, writing, keys.key_of(target.volume, key_file))
@@ -152,7 +181,7 @@ def connect(target: Target, *, writing: bool = False, key_file: str | None = Non
 class RemoteSession:
     """Calls through the admin socket of a mount, after the kernel has handed over what it holds back."""
 
-    def __init__(self, target: Mounted, *, settled: bool = False, timeout: float | None = None) -> None:
+    def __init__(self, target: Mounted | Node, *, settled: bool = False, timeout: float | None = None) -> None:
         self._lost = None if settled else settle(target.directory)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout)
@@ -160,14 +189,7 @@ class RemoteSession:
             self._socket.connect(target.socket)
         except OSError as problem:
             self._socket.close()
-            if isinstance(problem, PermissionError):
-                raise BadRequest(
-                    f"the mount at {target.directory} belongs to somebody else; run this as its owner"
-                ) from None
-            raise BadRequest(
-                f"the process behind {target.directory} does not answer; "
-                f"`gavel umount {target.directory}`, then mount again"
-            ) from None
+            raise BadRequest(_unreached(target, problem)) from None
         self._lines = self._socket.makefile("rb")
 
     def call(self, name: str, args: Json, on_step: OnStep | None = None) -> Json:
@@ -186,13 +208,22 @@ class RemoteSession:
                 for kind, value in message.items():
                     on_step(kind, value)
         raise BadRequest(
-            "the process behind the mount ended in the middle of the call; mount again and look at the log"
+            "the process that answers ended in the middle of the call; look at its log, and start or mount it again"
         )
 
     def close(self) -> None:
         """See Session."""
         self._lines.close()
         self._socket.close()
+
+
+def _unreached(target: Mounted | Node, problem: OSError) -> str:
+    where = target.directory
+    if isinstance(target, Node):
+        return f"the daemon of {where} does not answer ({problem.strerror}); look at its log, or `gavel serve {where}`"
+    if isinstance(problem, PermissionError):
+        return f"the mount at {where} belongs to somebody else; run this as its owner"
+    return f"the process behind {where} does not answer; `gavel umount {where}`, then mount again"
 
 
 def settle(directory: str) -> OSError | None:

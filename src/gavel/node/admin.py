@@ -11,28 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from gavel.client.results import Progress
-from gavel.node import protocol
-from gavel.node.cluster_service import ClusterService
+from gavel.node.job_calls import Service, run_job
 from gavel.node.line_server import LineServer
 from gavel.node.protocol import Json
-from gavel.node.service import Service
-from gavel.node.steps import Durable, Item, Job
-
-
-class _Ended(NamedTuple):
-    """The end of a call."""
-
-    result: object
-
-
-def _next(job: Job, answer: int | None) -> Progress | Item | Durable | _Ended:
-    try:
-        return job.send(answer)
-    except StopIteration as end:
-        return _Ended(end.value)
 
 
 class AdminServer(LineServer):
@@ -40,7 +22,7 @@ class AdminServer(LineServer):
 
     def __init__(
         self,
-        service: Service | ClusterService,
+        service: Service,
         path: Path,
         caught_up: Callable[[], Awaitable[None]],
         told: Callable[[], Awaitable[None]] | None = None,
@@ -51,31 +33,7 @@ class AdminServer(LineServer):
     async def answer(self, name: str, args: Json, writer: asyncio.StreamWriter) -> object:
         """See LineServer."""
         await self._caught_up()
-        result = await self._run(name, args, writer)
+        result = await run_job(self._service, name, args, writer)
         if self._told is not None:
             await self._told()
         return result
-
-    async def _run(self, name: str, args: Json, writer: asyncio.StreamWriter) -> object:
-        """Run a call slice by slice, between which the mount answers its kernel."""
-        job = self._service.start(name, args)
-        try:
-            answer: int | None = None
-            while True:
-                step = await asyncio.to_thread(_next, job, answer) if self._service.threaded else _next(job, answer)
-                if isinstance(step, _Ended):
-                    return step.result
-                answer, pause = None, 0.0
-                if isinstance(step, Durable):
-                    answer = await self._service.sync()
-                elif isinstance(step, Item):
-                    writer.write(protocol.encode({"item": step.value}))
-                    await writer.drain()
-                elif isinstance(step, Progress):
-                    message = {"done": step.done, "total": step.total, "what": step.what}
-                    writer.write(protocol.encode({"progress": message}))
-                    await writer.drain()
-                    pause = step.pause
-                await asyncio.sleep(pause)
-        finally:
-            job.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gavel.errors import BadRequest
 from gavel.node import protocol
+from gavel.node.job_calls import Service, run_job
 from gavel.node.line_server import LineServer
 from gavel.node.protocol import Json
 
@@ -16,18 +17,20 @@ Call = Callable[..., Awaitable[Json]]  # its arguments by name, each with the ty
 
 
 class Calls(LineServer):
-    """Answers the calls as long as the daemon lives."""
+    """Answers the calls as long as the daemon lives: its own, and those of a service, which may take long."""
 
-    def __init__(self, path: Path, calls: Mapping[str, Call]) -> None:
+    def __init__(self, path: Path, calls: Mapping[str, Call], service: Service | None = None) -> None:
         super().__init__(path)
-        self._calls = calls
+        self._calls, self._service = calls, service
 
-    async def answer(self, name: str, args: Json, writer: asyncio.StreamWriter) -> Json:
+    async def answer(self, name: str, args: Json, writer: asyncio.StreamWriter) -> object:
         """See LineServer; raises BadRequest for what is no call of a daemon."""
         call = self._calls.get(name)
-        if call is None:
+        if call is not None:
+            return await call(**protocol.checked(call, name, args))
+        if self._service is None:
             raise BadRequest(f"{name!r} is no call of a daemon; use the same release on both sides")
-        return await call(**protocol.checked(call, name, args))
+        return await run_job(self._service, name, args, writer)
 
 
 def call(path: Path, name: str, args: Json, seconds: float = 60) -> Json:

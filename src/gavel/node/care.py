@@ -1,4 +1,4 @@
-"""The calls of service.py about upkeep: what is kept, space, soundness, members, keys. Same rules as there."""
+"""The calls of service.py about one volume: prune, space, soundness, members, keys. Same rules as there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 
 from gavel.client.devices import VolumeMember
 from gavel.client.fs import Fs
-from gavel.client.upkeep import Retained
-from gavel.errors import BadRequest
-from gavel.filesystem.compression import Choice
 from gavel.node import keys
 from gavel.node.protocol import Json
 from gavel.node.steps import Durable, Item, Job, moment
@@ -19,8 +16,6 @@ from gavel.runtime.moments import local_zone
 if TYPE_CHECKING:
     from gavel.upkeep.cleanup import Course, Task
 
-_CHOICES: dict[str, Choice] = {"on": "on", "off": "off", "inherit": "inherit"}
-
 
 class Care:
     """The calls over one open volume; `volume` is its path."""
@@ -28,39 +23,22 @@ class Care:
     def __init__(self, fs: Fs, volume: str) -> None:
         self._fs, self._volume = fs, volume
         self.calls: dict[str, Callable[..., Job]] = {
-            "retention": self._retention,
-            "retention_set": self._retention_set,
             "prune": self._prune,
             "reblock": self._reblock,
             "scrub": self._scrub,
             "dedup": self._dedup,
             "cleanup": self._cleanup,
             "cleanup_show": self._cleanup_show,
-            "cleanup_set": self._cleanup_set,
             "snapshot_space": self._snapshot_space,
-            "compression": self._compression,
-            "compression_set": self._compression_set,
             "volume_list": self._volume_list,
             "volume_add": self._volume_add,
             "volume_remove": self._volume_remove,
             "rekey": self._rekey,
             "upgrade": self._upgrade,
+            "check": self._check,
         }
 
     # -- how much of the past is kept
-
-    def _retention(self, path: str) -> Job:
-        yield from ()
-        return self._retained(path, self._fs.retention(path))
-
-    def _retention_set(self, path: str, policy: str | None) -> Job:
-        found = self._fs.set_retention(path, policy)
-        yield Durable()
-        return self._retained(path, found)
-
-    def _retained(self, path: str, found: Retained) -> Json:
-        listed = [{"directory": directory, "policy": policy} for directory, policy in self._fs.retention_list()]
-        return {"path": path, "policy": found.policy, "stored_for": found.stored_for, "policies": listed}
 
     def _prune(self, path: str, keep: str | None = None, everything: bool = False, dry_run: bool = False) -> Job:
         done = yield from self._fs.prune_job(path, keep, everything, dry_run)
@@ -98,6 +76,12 @@ class Care:
             )
         return {"nodes": done.nodes, "extents": done.extents, "bytes": done.bytes, "damages": done.damages}
 
+    def _check(self, deep: bool = False) -> Job:
+        problems = yield from self._fs.check_job(deep)
+        for one in problems:
+            yield Item({"where": one.where, "invariant": one.invariant, "problem": one.text})
+        return {"deep": deep, "sound": not problems}
+
     def _dedup(self, simulate: bool = False) -> Job:
         done = yield from self._fs.dedup_job(simulate)
         return {
@@ -125,26 +109,8 @@ class Care:
 
     def _cleanup_show(self) -> Job:
         for name, (task, course) in self._fs.cleanup_show().items():
-            yield Item(_task(name, task, course, self._fs.created_tid))
+            yield Item(shown_task(name, task, course, self._fs.created_tid))
         return {}
-
-    def _cleanup_set(self, name: str, every: str | None, budget: str | None = None) -> Job:
-        self._fs.cleanup_set(name, every, budget)
-        yield Durable()
-        return {}
-
-    # -- compression
-
-    def _compression(self, path: str) -> Job:
-        yield from ()
-        return {"path": path, "choice": self._fs.compression(path)}
-
-    def _compression_set(self, path: str, choice: str) -> Job:
-        if choice not in _CHOICES:
-            raise BadRequest(f"{choice!r} is no choice; say on, off or inherit")
-        found = self._fs.set_compression(path, _CHOICES[choice])
-        yield Durable()
-        return {"path": path, "choice": found}
 
     # -- what lies under the volume
 
@@ -169,10 +135,11 @@ class Care:
         return {"version": (yield from self._fs.upgrade_job())}
 
 
-def _task(name: str, task: Task, course: Course | None, created: int) -> Json:
+def shown_task(name: str, task: Task, course: Course | None, created: int | None) -> Json:
+    """A task of cleanup, and how it stands on a volume; without `created`, that of the volume, on none."""
     from gavel.upkeep.cleanup import due_at
 
-    due = due_at(task, course, created)
+    due = None if created is None else due_at(task, course, created)
     return {
         "task": name,
         "every": task.every,

@@ -4,6 +4,8 @@
     volume.gavel      the volume, or a link to where it lies (masters and slaves)
     identity/         node.pem (certificate and key), ca.crt; on masters ca.key; tokens.json (what was handed out)
     book.json         the other nodes
+    upkeep.json       how cleanup stands (courses.py)
+    admin.sock        where the daemon answers commands
 
 Only its owner can enter it (0700), and read the keys (0600). A copy of it is not another node: two processes of one
 identity are told apart by their incarnations, and the second is refused.
@@ -15,18 +17,16 @@ import os
 import socket
 import tomllib
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from gavel.errors import BadRequest
 from gavel.limits import PATIENCE_SECONDS
 from gavel.node.book import Book
+from gavel.node.layout import CONFIGURATION, VOLUME
 from gavel.node.tokens import Tokens, write_private
 from gavel.runtime.dialler import address_of
 from gavel.runtime.tls import Material
 from gavel.wire.messages import Role
-
-CONFIGURATION: Final = "node.toml"
-VOLUME: Final = "volume.gavel"
 
 
 class Settings(NamedTuple):
@@ -74,11 +74,6 @@ class Directory:
     def book(self) -> Book:
         """The address book."""
         return Book(self.path / "book.json")
-
-
-def looks_like_node(path: str | os.PathLike[str]) -> bool:
-    """Whether there is the directory of a node."""
-    return (Path(path) / CONFIGURATION).is_file()
 
 
 def begin(path: str | os.PathLike[str]) -> Path:

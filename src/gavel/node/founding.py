@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gavel.errors import BadRequest
-from gavel.keys import tid
-from gavel.node.directory import VOLUME
+from gavel.node.layout import VOLUME
 
 if TYPE_CHECKING:
     from gavel.media.cipher import Key
@@ -25,8 +23,11 @@ def make(directory: Path, size: int | None, key: Key | None) -> None:
     format_volume(directory / VOLUME, size=size or DEFAULT_SIZE, label=directory.name[:32], key=key)
 
 
-def make_empty(directory: Path, size: int | None, key: Key | None) -> None:
-    """A volume for a node that gets everything from the others; durable when this returns."""
+def make_empty(directory: Path, size: int | None, key: Key | None, created: int) -> None:
+    """A volume for a node that gets everything from the others; durable when this returns.
+
+    `created`: the tid at which their history begins, and so its own.
+    """
     from gavel.media.cipher import FORMAT_ENTROPY
     from gavel.media.volume import Volume
     from gavel.runtime.file_device import FileDevice
@@ -38,7 +39,7 @@ def make_empty(directory: Path, size: int | None, key: Key | None) -> None:
             identity=secrets.token_bytes(16),
             salt=secrets.randbits(63) + 1,
             label=directory.name[:32],
-            created_tid=tid.make(time.time_ns() // 1000),
+            created_tid=created,
             key=key,
             entropy=secrets.token_bytes(FORMAT_ENTROPY),
         )

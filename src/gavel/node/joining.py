@@ -6,7 +6,8 @@ Over TLS in which only the master has a certificate:
                                not issued the certificate of this connection
     -> 32 bytes                the token's id and secret: nothing else is read before they prove right
     -> {"request": PEM, "address": ..., "name": ...}
-    <- {"node": n, "role": ..., "certificate": PEM, "authority": PEM, "key": PEM or null, "book": [...]}
+    <- {"node": n, "role": ..., "certificate": PEM, "authority": PEM, "key": PEM or null, "book": [...],
+        "created": tid}      from which the cluster's history begins
        or {"error": {...}} at any point
 
 Lines are JSON. A master is given the authority's key, so that the cluster can go on without the one that founded it.
@@ -20,7 +21,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from gavel.errors import BadPeer, BadToken, GavelError, Unreachable, Untrusted
 from gavel.limits import HANDSHAKE_SECONDS, KIB
@@ -41,10 +42,13 @@ _TEXT_MAX: Final = 255
 
 
 class Door(asyncio.Protocol):
-    """The master's side of one connection; `enter` is told of a node that has joined."""
+    """The master's side of one connection; `entered` is told of a node that has joined.
 
-    def __init__(self, directory: Directory, book: Book, entered: Callable[[Entry], None]) -> None:
-        self._directory, self._book, self._entered = directory, book, entered
+    `created` is the tid at which the cluster's history begins.
+    """
+
+    def __init__(self, directory: Directory, book: Book, entered: Callable[[Entry], None], created: int) -> None:
+        self._directory, self._book, self._entered, self._created = directory, book, entered, created
         self._transport: asyncio.Transport | None = None
         self._got = b""
         self._timer: asyncio.TimerHandle | None = None
@@ -107,6 +111,7 @@ class Door(asyncio.Protocol):
             "authority": self._directory.material.authorities.read_text(encoding="ascii"),
             "key": key,
             "book": base64.b64encode(self._book.told()).decode(),
+            "created": self._created,
         }
 
     def _enter(self, role: Role, key: bytes, address: str, name: str) -> Entry:
@@ -139,7 +144,14 @@ def invite(directory: Directory, role: Role, seconds: int) -> str:
     return tokens.text(made)
 
 
-def join(line: str, path: str, listen: str = "", advertise: str = "", name: str = "") -> Directory:
+class Joined(NamedTuple):
+    """A new node's directory, and the tid at which its cluster's history begins."""
+
+    directory: Directory
+    created: int
+
+
+def join(line: str, path: str, listen: str = "", advertise: str = "", name: str = "") -> Joined:
     """Make a directory for a new node by a token; it is a node when this returns, and on disk.
 
     Raises BadToken, Untrusted when somebody else answers at the address, Unreachable, BadRequest.
@@ -163,7 +175,7 @@ def join(line: str, path: str, listen: str = "", advertise: str = "", name: str 
         files["ca.key"] = str(answer["key"]).encode()
     book = Book(where / "book.json")
     book.merge(base64.b64decode(str(answer["book"])))
-    return settle(where, settings._replace(node=node, role=role), files)
+    return Joined(settle(where, settings._replace(node=node, role=role), files), int(answer["created"]))
 
 
 def _settings(token: Token, listen: str, advertise: str, name: str) -> Settings:

@@ -31,9 +31,9 @@ from gavel.node import founding, joining
 from gavel.node.calls import call
 from gavel.node.directory import Directory
 from gavel.node.launch import Options, mount_in_background
+from gavel.node.layout import SOCKET
 from gavel.node.places import alive
 from gavel.node.protocol import Json
-from gavel.node.serving import SOCKET
 from gavel.node.umount import unmount
 from gavel.wire.messages import Role
 
@@ -257,11 +257,11 @@ class Lab:
                 continue
             try:
                 token = joining.invite(Directory(self._node(other)["directory"]), role, _TOKEN_SECONDS)
-                made = joining.join(token, str(where), self._node(number)["address"], name=f"n{number}")
+                made, created = joining.join(token, str(where), self._node(number)["address"], name=f"n{number}")
             except GavelError as found:
                 problem = found
                 continue
-            founding.make_empty(made.path, SIZE, None)
+            founding.make_empty(made.path, SIZE, None, created)
             self.start(number)
             return
         raise problem

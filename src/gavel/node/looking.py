@@ -16,15 +16,14 @@ from gavel.filesystem.file_history import FileVersion
 from gavel.filesystem.log import Logged
 from gavel.filesystem.snapshots import Snapshot
 from gavel.keys import tid as tids
+from gavel.node.choosing import Choosing
 from gavel.node.lines import text_diff
 from gavel.node.protocol import Json, checked
 from gavel.node.steps import Durable, Item, Job, moment
 
 
 class Looking:
-    """The calls by name. `threaded`: they wait, so each step of one has to run in a thread of its own."""
-
-    threaded = False
+    """The calls by name, with those of Choosing."""
 
     def __init__(self, filesystem: Fs | Cluster) -> None:
         self._filesystem = filesystem
@@ -36,7 +35,12 @@ class Looking:
             "snapshot_create": self._snapshot_create,
             "snapshot_list": self._snapshot_list,
             "snapshot_delete": self._snapshot_delete,
+            **Choosing(filesystem).calls,
         }
+
+    def waits(self, name: str) -> bool:
+        """Whether the steps of a call wait for others, so that each has to run in a thread of its own."""
+        return False
 
     def start(self, name: str, args: Json) -> Job:
         """The call of that name, not begun yet; raises BadRequest for one that there is not, or that takes others."""

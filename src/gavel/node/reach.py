@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gavel.errors import BadRequest, Unreachable
-from gavel.node.directory import Directory, looks_like_node
+from gavel.node.directory import Directory
+from gavel.node.layout import looks_like_node
 from gavel.runtime import tls
 from gavel.runtime.dialler import Dialler, address_of
 from gavel.runtime.exchange import Arrival, Exchange

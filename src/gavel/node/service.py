@@ -13,7 +13,7 @@ import os
 from gavel.client.fs import Fs
 from gavel.node.care import Care
 from gavel.node.looking import Looking
-from gavel.node.steps import Durable, Item, Job, moment
+from gavel.node.steps import Durable, Job, moment
 
 
 class Service(Looking):
@@ -22,7 +22,7 @@ class Service(Looking):
     def __init__(self, fs: Fs, volume: str, directory: str | None = None) -> None:
         super().__init__(fs)
         self.fs, self._volume, self._directory = fs, volume, directory
-        self._calls |= {"info": self._info, "tid": self._tid, "check": self._check, **Care(fs, volume).calls}
+        self._calls |= {"info": self._info, "tid": self._tid, **Care(fs, volume).calls}
 
     async def sync(self) -> int:
         """Make everything durable, on the event loop; the tid that names it."""
@@ -59,9 +59,3 @@ class Service(Looking):
         tid = yield Durable()
         assert tid is not None
         return moment("", tid)
-
-    def _check(self, deep: bool = False) -> Job:
-        problems = yield from self.fs.check_job(deep)
-        for one in problems:
-            yield Item({"where": one.where, "invariant": one.invariant, "problem": one.text})
-        return {"deep": deep, "sound": not problems}

@@ -20,20 +20,28 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gavel.client.cluster import Cluster
+from gavel.client.fs import Fs
+from gavel.client.volumes import caller
 from gavel.errors import BadRequest, GavelError
 from gavel.node import notify
 from gavel.node.calls import Call, Calls
+from gavel.node.courses import CourseFile
 from gavel.node.directory import Directory
 from gavel.node.health import Health
 from gavel.node.joining import Door
+from gavel.node.layout import SOCKET
+from gavel.node.node_service import NodeService
 from gavel.node.protocol import Json
 from gavel.node.report import report
 from gavel.node.steward import Steward
 from gavel.runtime import tls
 from gavel.runtime.dialler import address_of
+from gavel.runtime.inside import InsideEngine
 from gavel.runtime.listener import Listener
 from gavel.runtime.master import Master
 from gavel.runtime.open_volume import open_device
+from gavel.runtime.served import ServedEngine
 from gavel.transaction import requests
 from gavel.wire.connection import Party
 from gavel.wire.messages import Role
@@ -43,7 +51,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gavel.node")
 
-SOCKET = "admin.sock"
 FOUNDER = 1  # the node id of the master that founded its cluster
 
 
@@ -118,6 +125,7 @@ class Daemon:
         self.steward = Steward(self.book, directory.settings.node, self._dialling, random.random)
         self.master: Master | None = None
         self._closing: list[Callable[[], Any]] = []
+        self._telling: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
 
     def _party(self) -> Party:
@@ -151,7 +159,7 @@ class Daemon:
             "remove": self._remove,
             "reload": self._reload,
         }
-        admin = Calls(self.directory.path / SOCKET, calls)
+        admin = Calls(self.directory.path / SOCKET, calls, self._tended(master))
         await admin.start()
         self._closing.append(admin.close)
         if settings.http:
@@ -162,10 +170,24 @@ class Daemon:
         self._closing.append(steward.close)
         self._watch = asyncio.get_running_loop().create_task(self._tell_systemd())
 
+    def _tended(self, master: Master) -> NodeService:
+        """Upkeep of the volume, by itself when it is due and for whoever calls."""
+        inside = InsideEngine(master)
+        self._closing.append(inside.close)
+        engine = ServedEngine(master, inside, CourseFile(self.directory.path / "upkeep.json"))
+        self._closing.append(engine.close)
+        if self.directory.settings.role is not Role.WITNESS:
+            engine.cleanup.start()
+        cluster = Cluster(inside, caller(), lambda: None)
+        fs = Fs(engine, caller(), reaping=False)
+        return NodeService(cluster, fs, master, self.directory.path, self.directory.volume)
+
     async def close(self) -> None:
         """End in order; the volume is closed cleanly unless it has failed."""
         if self._watch is not None:
             self._watch.cancel()
+        for task in self._telling:
+            task.cancel()
         while self._closing:
             try:
                 await self._closing.pop()()
@@ -193,7 +215,8 @@ class Daemon:
         notify.ready()
 
     def _door(self) -> Door:
-        return Door(self.directory, self.book, self.steward.entered)
+        assert self.master is not None
+        return Door(self.directory, self.book, self.steward.entered, self.master.replica.history.created_tid)
 
     def _know_myself(self, port: int) -> None:
         """Have the book say where this node is reached now."""
@@ -228,7 +251,8 @@ class Daemon:
             answer(requests.Told(await self.report()))
 
         task = asyncio.get_running_loop().create_task(told())
-        self._closing.insert(0, lambda: asyncio.gather(task, return_exceptions=True))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _status(self) -> Json:
         return await self.report()

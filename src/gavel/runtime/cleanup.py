@@ -8,11 +8,12 @@ the records.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gavel.errors import GavelError
 from gavel.runtime.jobs import Job, State
 from gavel.upkeep import cleanup
+from gavel.upkeep.cleanup import Course, Task
 from gavel.upkeep.job import Cursor
 from gavel.upkeep.scrub import Scrubbed
 
@@ -25,11 +26,37 @@ LOOK_SECONDS: Final = 300.0
 log = logging.getLogger("gavel.cleanup")
 
 
-class Cleanup:
-    """Runs the tasks of an engine's volume. Like all of Jobs: on the engine's loop, or holding its turn."""
+class Courses(Protocol):
+    """Where it is noted how things stand with the tasks."""
+
+    def read(self) -> dict[str, Course]:
+        """By the task's name."""
+
+    def note(self, name: str, one: Course) -> None:
+        """Raises GavelError, OSError; then the task is merely due again."""
+
+
+class InRecords:
+    """On the volume itself."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def read(self) -> dict[str, Course]:
+        """See Courses."""
+        return self._engine.read(cleanup.course)
+
+    def note(self, name: str, one: Course) -> None:
+        """See Courses."""
+        self._engine.write(cleanup.note, name, one)
+
+
+class Cleanup:
+    """Runs the tasks of an engine's volume. Like all of Jobs: on the engine's loop, or holding its turn."""
+
+    def __init__(self, engine: Engine, courses: Courses | None = None) -> None:
+        self._engine = engine
+        self.courses: Courses = courses or InRecords(engine)
         self._started = False
         self._running: list[Job[Any]] = []
 
@@ -51,7 +78,7 @@ class Cleanup:
         if engine.jobs.listed() or engine.replica.failure is not None:
             return
         try:
-            for name in engine.read(cleanup.due, engine.history.created_tid):
+            for name in engine.read(cleanup.due, engine.history.created_tid, self.courses.read()):
                 self.run(name, background=True)
         except GavelError as error:
             log.warning("cannot see what is due: %s", error)
@@ -60,7 +87,7 @@ class Cleanup:
         """Start a task now, within its budget where it is in the background, and note how it comes out."""
         engine = self._engine
         cursor = Cursor()
-        before = engine.read(cleanup.course).get(name)
+        before = self.courses.read().get(name)
         if before is not None:
             cursor.value = before.cursor
         task = engine.read(cleanup.tasks)[name]
@@ -73,11 +100,11 @@ class Cleanup:
             rate=cleanup.SCRUB_RATE if background and name == "scrub" else None,
             seconds=task.budget if background else None,
         )
-        job.on_end.append(lambda job: self._ended(job, begun, cursor))
+        job.on_end.append(lambda job: self._ended(job, task, begun, cursor))
         return job
 
-    def _ended(self, job: Job[Any], begun: int, cursor: Cursor) -> None:
-        """Note it on the volume; whatever goes wrong with that, the task is merely due again."""
+    def _ended(self, job: Job[Any], task: Task, begun: int, cursor: Cursor) -> None:
+        """Note it; whatever goes wrong with that, the task is merely due again."""
         ended = job.state is not State.STOPPED
         if job.error is not None:
             text = f"failed: {job.error}"
@@ -89,9 +116,8 @@ class Cleanup:
         if ended and job.error is None:
             _tell_damage(job.result())
         try:
-            self._engine.write(
-                cleanup.note, job.name, begun, ended=ended, in_time=not job.out_of_time, cursor=cursor.value, text=text
-            )
+            one = cleanup.outcome(task, begun, ended=ended, in_time=not job.out_of_time, cursor=cursor.value, text=text)
+            self.courses.note(job.name, one)
         except (GavelError, OSError) as error:
             log.warning("cannot note how %s came out: %s", job.name, error)
 

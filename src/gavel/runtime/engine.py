@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import count
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gavel.cache.cache import Cache
 from gavel.effects import Arm, Observe, Reply, Requested, Sync, Synced, SyncFailed, Ticked
-from gavel.errors import Damaged, DeviceFailed, GavelError
+from gavel.errors import BadRequest, Damaged, DeviceFailed, GavelError
 from gavel.filesystem import orphans
 from gavel.limits import FLUSH_SECONDS
 from gavel.media.cipher import LOCK_ENTROPY, SEED_SIZE, Key
@@ -41,6 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Operation = Callable[Concatenate[Transaction, P], T]
 Waiter = Callable[[int | GavelError], None]
+Heard = Callable[[Any, BaseException | None], None]  # the result of an operation, or what it raised
 
 log = logging.getLogger("gavel.engine")
 
@@ -74,12 +75,23 @@ class Engine:
 
         Effects are carried out by `shell`, else on `loop`, else by a thread of its own.
         """
-        self.turn = Turn()
-        self.clock = clock
-        self.device = device
-        self.volume = Volume.open(device, read_only=read_only, key=key, seed=secrets.token_bytes(SEED_SIZE))
-        self.replica = Replica(self.volume, clock())
-        self.history = self.replica.history
+        volume = Volume.open(device, read_only=read_only, key=key, seed=secrets.token_bytes(SEED_SIZE))
+        replica, turn = Replica(volume, clock()), Turn()
+        if not read_only and not replica.alone:
+            raise BadRequest(
+                "the volume is that of a node of a cluster; start the node by `gavel serve DIR` and name DIR instead"
+            )
+        if shell is None:
+            shell = LoopShell(device, loop) if loop is not None else ThreadShell(device, turn)
+        self._assemble(device, replica, turn, shell, clock)
+        self._carry_out()
+        if not read_only:
+            self._reap_left_overs()
+
+    def _assemble(self, device: Device, replica: Replica, turn: Turn, shell: Shell, clock: Callable[[], int]) -> None:
+        """Put together what an engine consists of."""
+        self.turn, self.clock, self.device = turn, clock, device
+        self.volume, self.replica, self.history = replica.volume, replica, replica.history
         self.cache = Cache(self.volume, self.history)
         self.on_commit: list[Callable[[int, list[bytes]], None]] = []
         self.on_outside: list[Callable[[list[bytes]], None]] = []
@@ -87,16 +99,11 @@ class Engine:
         self._tickets = count(1)  # negated, so that none is one of the cache's
         self._flush_armed = False
         self._stuck: GavelError | None = None
-        if shell is None:
-            shell = LoopShell(device, loop) if loop is not None else ThreadShell(device, self.turn)
         self._shell = shell
         self.threaded = isinstance(shell, ThreadShell)  # who waits for it waits in a thread
         self.jobs = Jobs(self)
         self.cleanup = Cleanup(self)
         self.present = self.cache.reader(0)  # reads the present whenever it is used; for reading only, its `now` is 0
-        self._carry_out()
-        if not read_only:
-            self._reap_left_overs()
 
     # Operations.
 
@@ -142,6 +149,18 @@ class Engine:
         result = self.write(noted)
         self._tell_outside(written)
         return result
+
+    def transact(self, op: Callable[[Transaction], Any], heard: Heard) -> None:
+        """Run an operation for a job; `heard` gets its result, or what it raised, once it is written, perhaps now.
+
+        Others see it then; it is committed after the next flush.
+        """
+        try:
+            result = self.write_outside(op)
+        except (GavelError, OSError) as error:
+            heard(None, error)
+        else:
+            heard(result, None)
 
     def _tell_outside(self, keys: list[bytes]) -> None:
         for callback in self.on_outside:

@@ -75,7 +75,7 @@ class Job(Generic[T]):
         self._rate = rate
         self._budget_ns = None if seconds is None else int(seconds * 1e9)
         self._answer: Any = None
-        self._asked: Ask | Fetch | None = None
+        self._asked: Ask | Fetch | Write | None = None
         self._patient_ns = 0  # until when it waits for others to flush what is theirs
         self._trouble: BaseException | None = None
         self._result: T | None = None
@@ -90,7 +90,7 @@ class Job(Generic[T]):
     @property
     def _called_back(self) -> bool:
         """Whether it waits for something that will call back."""
-        return self._asked is Ask.CHECKPOINT or isinstance(self._asked, Fetch)
+        return self._asked is Ask.CHECKPOINT or isinstance(self._asked, Fetch | Write)
 
     def result(self) -> T:
         """What it came to, once it is over; raises what it ended with, BadRequest if it was stopped."""
@@ -276,21 +276,22 @@ class Jobs:
                 case Ask() | Fetch():
                     job._asked = step
                 case Write(operation):
-                    self._write(job, operation)
+                    job._asked = step
+                    self._engine.transact(operation, lambda result, error: self._written(job, result, error))
 
-    def _write(self, job: Job[Any], operation: Callable[..., Any]) -> None:
-        try:
-            job._answer = self._engine.write_outside(operation)
-        except (GavelError, OSError) as error:
-            job._trouble = error
-        else:
-            job._asked = Ask.COMMITTED
+    def _written(self, job: Job[Any], result: Any, error: BaseException | None) -> None:
+        """A transaction of the job is written: it may be resumed when that is committed; or it has failed."""
+        job._answer, job._trouble = result, error
+        job._asked = None if error is not None else Ask.COMMITTED
+        self._arm(0)
 
     def _answered(self, job: Job[Any]) -> bool:
         """Try to give the job what it asks for; whether it can go on at once."""
         engine = self._engine
         if isinstance(job._asked, Fetch):
             engine.fetch(job._asked.ranges, lambda: self._fetched(job))
+            return False
+        if isinstance(job._asked, Write):
             return False
         little = engine.cache.backlog <= JOB_FLUSH_RECORDS
         if job._asked is Ask.CHECKPOINT:

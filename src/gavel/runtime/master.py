@@ -68,6 +68,8 @@ log = logging.getLogger("gavel.master")
 REPLICA: Final = 0  # channels of PEER messages
 BOOK: Final = 1
 
+LATELY_SECONDS: Final = 0.003  # after something has arrived, more of the same is likely: longer than a round of votes
+
 # What another master may well be able to do: the client asks it instead.
 _ELSEWHERE: Final = (NotAMember, QuorumLost, VolumeFull, DeviceFull, DeviceFailed)
 
@@ -105,12 +107,14 @@ class Master:
         self.draining = False
         self.observed: Callable[[str, dict[str, Any]], None] = lambda name, fields: log.info("%s %s", name, fields)
         self._judged, self._told, self._linked, self._asked_status = judge, told, linked, asked_status
-        self._shell = LoopShell(device, self._loop)
+        self.device = device
+        self.shell = LoopShell(device, self._loop)
         self._ticket = 0
         self._stepped = True  # since the last drain
         self._asked: dict[int, tuple[Link, int]] = {}  # by ticket: where the answer goes
         self._inquiries: dict[tuple[Link, int], asyncio.Future[requests.Answer | None]] = {}
         self._waiters: dict[int, Callable[[Any], None]] = {}
+        self._heard_at = 0.0  # when something arrived last
         self._armed: list[float] = []  # times of the loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -151,22 +155,33 @@ class Master:
 
     async def inquire(self, node: int, seconds: float) -> dict[str, Any]:
         """How another master is, as it tells itself; empty if it does not, or not in time."""
+        told = await self.ask_peer(node, requests.Status(), self.party.incarnation, seconds)
+        return dict(told.fields) if isinstance(told, requests.Told) else {}
+
+    async def ask_peer(
+        self, node: int, question: requests.Question, session: bytes, seconds: float
+    ) -> requests.Answer | None:
+        """What another node answers; None if it cannot, or not in time. It may have happened all the same."""
         link = self.peers.get(node)
-        if link is None or not link.connection.request_room:
-            return {}
+        if link is None or not link.opened or not link.connection.request_room:
+            return None
         self._ticket += 1
         stream = self._ticket & 0xFFFFFFFF
         future: asyncio.Future[requests.Answer | None] = self._loop.create_future()
         self._inquiries[link, stream] = future
-        link.request(stream, self.party.incarnation, self._ticket, requests.encode(requests.Status()))
+        link.request(stream, session, self._ticket, requests.encode(question))
         try:
             async with asyncio.timeout(seconds):
-                told = await future
+                return await future
         except TimeoutError:
-            return {}
+            return None
         finally:
             self._inquiries.pop((link, stream), None)
-        return dict(told.fields) if isinstance(told, requests.Told) else {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether clients or other masters wanted something of late."""
+        return bool(self._asked) or self._loop.time() < self._heard_at + LATELY_SECONDS
 
     def forget(self, node: int, why: GavelError) -> None:
         """End the link to a node."""
@@ -189,7 +204,7 @@ class Master:
             await self.exchange.finish()
             if self._timer is not None:
                 self._timer.cancel()
-            self._shell.close()
+            self.shell.close()
 
     # What arrives.
 
@@ -205,6 +220,7 @@ class Master:
         return None
 
     def _deliver(self, arrivals: list[Arrival]) -> None:
+        self._heard_at = self._loop.time()
         for arrival in arrivals:
             try:
                 self._arrived(arrival.link, arrival.event)
@@ -294,7 +310,7 @@ class Master:
             case Reply(request, result):
                 self._reply(request.ticket, result)
             case Sync(ticket):
-                self._shell.sync(lambda error, ticket=ticket: self._synced(ticket, error))  # type: ignore[misc]
+                self.shell.sync(lambda error, ticket=ticket: self._synced(ticket, error))  # type: ignore[misc]
             case Arm(at):
                 self._arm(at)
             case Observe(name, fields):

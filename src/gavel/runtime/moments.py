@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gavel.errors import BadWhen
 from gavel.filesystem import snapshots, when
+from gavel.runtime.cluster_engine import ClusterEngine
 from gavel.runtime.engine import Engine
-from gavel.runtime.remote import RemoteEngine
 from gavel.transaction.transaction import Transaction
 
 
@@ -45,7 +45,7 @@ def tid_named(engine: Engine, text: str) -> int:
     return when.parse(text, engine.clock(), local_zone(), snapshot, engine.history.created_tid, last)
 
 
-async def tid_on_cluster(engine: RemoteEngine, text: str) -> int:
+async def tid_on_cluster(engine: ClusterEngine, text: str) -> int:
     """The tid that a WHEN stands for on a cluster; raises BadWhen, QuorumLost.
 
     What lies before the newest state that the master in use has come to is settled; only for what is later, and for

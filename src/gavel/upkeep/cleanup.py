@@ -4,7 +4,8 @@ The configuration and the course of things are records of the filesystem, so the
 
 - `cleanup` is a MessagePack map from the name of a task to [every, budget], in seconds; `every` nil: never;
 - `cleanup-course` is one from the name to [next, cursor, note]: when it is due (microseconds since 1970), where it
-  goes on, and what the last run came to.
+  goes on, and what the last run came to. The masters of a cluster share a configuration, and each keeps its own course
+  elsewhere: each looks after its own volume.
 
 A run that ends for lack of time goes on within a day, whatever the task's period; one that gave way to other work, at
 the next look.
@@ -102,9 +103,9 @@ def due_at(task: Task, course: Course | None, created: int) -> int | None:
     return tids.micros(created) + task.every * _SECOND if course is None else course.next
 
 
-def due(tx: Transaction, created: int) -> list[str]:
+def due(tx: Transaction, created: int, courses: dict[str, Course]) -> list[str]:
     """The tasks that are due, in the order to run them. `created` is the tid of the volume's making."""
-    now, courses = tx.now // 1000, course(tx)
+    now = tx.now // 1000
     found = []
     for name, task in tasks(tx).items():
         when = due_at(task, courses.get(name), created)
@@ -116,19 +117,19 @@ def due(tx: Transaction, created: int) -> list[str]:
     return found
 
 
-def note(tx: Transaction, name: str, begun: int, *, ended: bool, in_time: bool, cursor: bytes, text: str) -> None:
-    """Note how a run that began at `begun` (microseconds since 1970) came out.
+def outcome(task: Task, begun: int, *, ended: bool, in_time: bool, cursor: bytes, text: str) -> Course:
+    """How things stand after a run that began at `begun` (microseconds since 1970).
 
     `ended`: it is through, well or not; else it was stopped, `in_time` by others, else because its time was up.
     """
-    every = tasks(tx)[name].every or _DAY
-    courses = course(tx)
-    if ended:
-        courses[name] = Course(begun + every * _SECOND, cursor, text)
-    else:
-        wait = 0 if in_time else min(every, _DAY)
-        courses[name] = Course(begun + wait * _SECOND, cursor, text)
-    tx.put(_key(tx, b"cleanup-course"), _encode(courses))
+    every = task.every or _DAY
+    wait = every if ended else 0 if in_time else min(every, _DAY)
+    return Course(begun + wait * _SECOND, cursor, text)
+
+
+def note(tx: Transaction, name: str, one: Course) -> None:
+    """Note how things stand with a task."""
+    tx.put(_key(tx, b"cleanup-course"), _encode({**course(tx), name: one}))
 
 
 def steps(

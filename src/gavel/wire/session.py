@@ -165,6 +165,11 @@ class Session:
         one = self._masters[master]
         return one.up and one.requests > 0
 
+    def add(self) -> int:
+        """One more master is known, not connected yet; its number."""
+        self._masters.append(_Master())
+        return len(self._masters) - 1
+
     # What is asked for here.
 
     def _ask(self, ask: Ask, now: int) -> None:

@@ -16,10 +16,11 @@ from gavel.node.admin import AdminServer
 class Calls:
     """A service with one call, which notes that it ran."""
 
-    threaded = False
-
     def __init__(self, order: list[str]) -> None:
         self._order = order
+
+    def waits(self, name: str) -> bool:
+        return False
 
     def start(self, name: str, args: Any) -> Any:
         self._order.append("ran")

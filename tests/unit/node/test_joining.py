@@ -26,6 +26,8 @@ from gavel.runtime.listener import Listener
 from gavel.wire.connection import Party
 from gavel.wire.messages import Role
 
+CREATED = 0x1234 << 8
+
 
 @contextmanager
 def serving(directory: Directory) -> Iterator[list[Entry]]:
@@ -43,7 +45,7 @@ def serving(directory: Directory) -> Iterator[list[Entry]]:
             exchange,
             "127.0.0.1:0",
             tls.listening(directory.material),
-            lambda: Door(directory, book, entered.append),
+            lambda: Door(directory, book, entered.append, CREATED),
         )
         await listener.start()
         directory.settings = settings._replace(address=f"127.0.0.1:{listener.port}")
@@ -107,7 +109,8 @@ def test_who_has_a_token_joins_once(tmp_path: Path, role: Role) -> None:
     with serving(first) as entered:
         line = joining.invite(first, role, 60)
         listen = "" if role is Role.CLIENT else "127.0.0.1:7500"
-        made = joining.join(line, str(tmp_path / "b"), listen, name="two")
+        made, created = joining.join(line, str(tmp_path / "b"), listen, name="two")
+        assert created == CREATED
         assert made.settings.role is role
         assert made.settings.node == (0 if role is Role.CLIENT else 2)
         assert made.authority_key.exists() == (role is Role.MASTER)
@@ -125,9 +128,9 @@ def test_who_has_a_token_joins_once(tmp_path: Path, role: Role) -> None:
 def test_a_new_master_can_invite(tmp_path: Path) -> None:
     first = founded(tmp_path / "a")
     with serving(first):
-        second = joining.join(joining.invite(first, Role.MASTER, 60), str(tmp_path / "b"), "127.0.0.1:7500")
+        second = joining.join(joining.invite(first, Role.MASTER, 60), str(tmp_path / "b"), "127.0.0.1:7500").directory
     with serving(second):
-        third = joining.join(joining.invite(second, Role.SLAVE, 60), str(tmp_path / "c"), "127.0.0.1:7600")
+        third = joining.join(joining.invite(second, Role.SLAVE, 60), str(tmp_path / "c"), "127.0.0.1:7600").directory
     assert third.settings.node == 3
     with pytest.raises(BadToken, match="does not have the key"):
         joining.invite(third, Role.SLAVE, 60)

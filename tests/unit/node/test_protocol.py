@@ -11,7 +11,8 @@ from gavel.client.results import Progress
 from gavel.errors import BadRequest, BadWhen, Collision
 from gavel.node import protocol
 from gavel.node.launch import Options, parse
-from gavel.node.service import Durable, Item, Service
+from gavel.node.service import Service
+from gavel.node.steps import Durable, Item
 from tests.contracts.api import formatted, opened
 
 

@@ -26,16 +26,20 @@ def course(system: System) -> dict[str, Course]:
 
 
 def due(system: System) -> list[str]:
-    return system.engine.read(cleanup.due, tids.make(system.shell.clock() // 1000 - DAY * 10**6 + 10**6))
+    return _due(system, tids.make(system.shell.clock() // 1000 - DAY * 10**6 + 10**6))
+
+
+def _due(system: System, created: int) -> list[str]:
+    return system.engine.read(cleanup.due, created, system.engine.cleanup.courses.read())
 
 
 def test_the_defaults_prune_and_reblock_daily_and_scrub_monthly() -> None:
     system = volume()
     assert system.engine.read(cleanup.tasks) == DEFAULTS
     created = tids.make(system.shell.clock() // 1000 - DAY * 10**6 + 10**6)
-    assert system.engine.read(cleanup.due, created) == [], "the volume is younger than a day"
+    assert _due(system, created) == [], "the volume is younger than a day"
     system.shell.run(2)
-    assert system.engine.read(cleanup.due, created) == ["prune", "reblock"]
+    assert _due(system, created) == ["prune", "reblock"]
 
 
 def test_the_configuration_is_stored() -> None:
@@ -158,7 +162,8 @@ def test_a_clock_that_was_wrong_puts_nothing_off() -> None:
 
     def far_ahead(tx: Transaction) -> None:
         now = tx.now // 1000 + 1000 * DAY * 10**6
-        cleanup.note(tx, "prune", now, ended=True, in_time=True, cursor=b"", text="")
+        one = cleanup.outcome(DEFAULTS["prune"], now, ended=True, in_time=True, cursor=b"", text="")
+        cleanup.note(tx, "prune", one)
 
     system.engine.write(far_ahead)
     assert due(system) == ["prune"]

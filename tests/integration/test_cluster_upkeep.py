@@ -1,0 +1,132 @@
+"""Operating a cluster of real processes: upkeep on nodes that serve, and a witness in its place; by the command."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+import gavel as api
+from gavel.cli import output
+from gavel.client.cluster import Cluster
+from gavel.errors import QuorumLost
+from tests.integration.test_cluster import SIZE, WAIT, Served, eventually, gavel
+
+SECRET = os.urandom(6000)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    one = Served(tmp_path)
+    yield one
+    one.close()
+
+
+def connect(served: Served, client: Path, *directories: Path) -> Cluster:
+    """A client of the nodes in these directories, and of no others that the book of its identity may know."""
+    (client / "book.json").write_text("[]")
+    members = {one["node"]: one["url"] for one in served.status(directories[0])["members"]}
+    own = [members[served.status(directory)["node"]] for directory in directories]
+    with mock.patch.dict(os.environ, GAVEL_IDENTITY=str(client)):
+        return api.connect("gavel://" + ",".join(url.removeprefix("gavel://") for url in own), patience=WAIT)
+
+
+def test_upkeep_of_a_node_that_serves(served: Served) -> None:
+    first = served.create("a", "--size", SIZE)
+    served.start(first)
+    second = served.join("b", first)
+    served.start(second)
+    eventually(lambda: served.roles(second) == {1: "master", 2: "master"})
+    with connect(served, served.join("me", first, "client"), first) as fs:
+        for number in range(5):
+            fs.write_bytes("/file", os.urandom(5000 + number))
+        fs.snapshot_create("named")
+        fs.write_bytes("/file", SECRET)
+
+        assert json.loads(gavel("info", str(first), "--json"))["node"] == 1
+        assert "all is well" in gavel("check", str(second), "--deep")
+        assert "nothing of it damaged" in gavel("scrub", str(first))
+        gavel("retention", f"{second}:/", "all:1s,daily:7d")
+        assert fs.retention("/").policy == "all:1s,daily:7d", "what one node sets is so for all"
+
+        eventually(lambda: json.loads(gavel("prune", str(first), "--dry-run", "--json"))["versions"] >= 4)
+        done = json.loads(gavel("prune", str(first), "--json"))
+        assert done["versions"] >= 4 and done["node"] == 1
+        horizon = fs.reaches().horizon
+        assert horizon and fs.as_of("named").read_bytes("/file")
+        info = json.loads(gavel("info", str(second), "--json"))
+        assert int(info["horizon_tid"], 16) == horizon, "the horizon has moved everywhere"
+        assert info["past_records"] > json.loads(gavel("info", str(first), "--json"))["past_records"]
+        gavel("cleanup", str(second), "--only", "prune")
+        assert json.loads(gavel("cleanup", str(second), "--show", "--json"))["tasks"][0]["note"]
+        assert not json.loads(gavel("cleanup", str(first), "--show", "--json"))["tasks"][0]["note"], "each for itself"
+        gavel("cleanup", str(second), "--set", "scrub=7d/1h")
+        tasks = {one["task"]: one for one in json.loads(gavel("cleanup", str(first), "--show", "--json"))["tasks"]}
+        assert tasks["scrub"]["every"] == 7 * 86_400, "but when, they decide together"
+
+        more = served.base / "more"
+        gavel("volume", "add", str(first), str(more), "--size", SIZE)
+        gavel("reblock", str(first))
+        gavel("dedup", str(first))
+        gavel("volume", "remove", str(first), "1")
+        assert len(json.loads(gavel("volume", "list", str(first), "--json"))["members"]) == 1
+        assert "created" in gavel("history", f"{first}:/file")
+        gavel("undo", f"{second}:/file", "--to", "named")
+        assert fs.read_bytes("/file") == fs.as_of("named").read_bytes("/file")
+        for directory in (first, second):
+            assert "all is well" in gavel("check", str(directory), "--deep")
+
+    process = served.processes["a"]
+    process.terminate()
+    assert process.wait(WAIT) == 0
+    assert "all is well" in gavel("check", str(first))
+    refused = gavel("prune", str(first), code=output.USAGE)
+    assert "node of a cluster" in refused and "gavel serve" in refused
+    served.start(first)
+    eventually(lambda: served.roles(second) == {1: "master", 2: "master"})
+
+
+def test_two_masters_and_a_witness(served: Served) -> None:
+    first = served.create("a", "--size", SIZE)
+    served.start(first)
+    second, witness = served.join("b", first), served.join("w", first, "witness")
+    served.start(second)
+    served.start(witness)
+    eventually(lambda: served.roles(second) == {1: "master", 2: "master", 3: "witness"})
+    assert "witness" in gavel("status", str(witness))
+    assert "witness" in gavel("cluster", "promote", "3", "--dir", str(first), code=output.USAGE)
+    assert "keeps no data" in gavel("history", f"{witness}:/x", code=output.USAGE)
+    assert "all is well" in gavel("check", str(witness))
+
+    client = served.join("me", first, "client")
+    with connect(served, client, witness, first, second) as fs:
+        fs.write_bytes("/file", SECRET)
+        served.processes["a"].kill()
+        served.processes["a"].wait()
+        fs.write_bytes("/other", SECRET)
+        assert fs.read_bytes("/file") == SECRET
+    eventually(lambda: served.roles(witness) == {2: "master", 3: "witness"})
+    served.start(first)
+    eventually(lambda: len(served.roles(first)) == 3)
+    with connect(served, client, first) as fs:
+        assert fs.read_bytes("/other") == SECRET
+    assert json.loads(gavel("info", str(witness), "--json"))["records"] == 0
+    served.processes["w"].kill()
+    served.processes["w"].wait()
+    assert SECRET[:64] not in (witness / "volume.gavel").read_bytes()
+
+
+def test_a_witness_answers_no_questions(served: Served) -> None:
+    first = served.create("a", "--size", SIZE)
+    served.start(first)
+    witness = served.join("w", first, "witness")
+    served.start(witness)
+    eventually(lambda: served.roles(first) == {1: "master", 2: "witness"})
+    client = served.join("me", first, "client")
+    with connect(served, client, witness) as fs, pytest.raises(Exception, match="witness and keeps no data") as told:
+        fs._present.engine.wait(fs._present.engine.point())
+    assert not isinstance(told.value, QuorumLost)
