@@ -17,6 +17,7 @@ replay applies it again. Reading raises Damaged where the volume's bytes do not 
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from itertools import chain
@@ -40,6 +41,7 @@ from gavel.history.prune import judged
 from gavel.history.recount import live_bytes_counted
 from gavel.history.versions import Change, Counts, Step, Version
 from gavel.history.walk import data_in, walk
+from gavel.keys import records
 from gavel.keys.records import UNVERSIONED
 from gavel.limits import BIG_BLOCK, NODE_CACHE_BYTES, PRUNE_DESCENT, SLICE_NODES
 from gavel.media import layout
@@ -85,7 +87,18 @@ class History:
 
     @property
     def created_tid(self) -> int:
-        """The tid at which the volume was made; before it there is nothing."""
+        """The tid before which there is nothing: of the volume's making, or, if it took in what is older, of that.
+
+        The root directory is there from the beginning on, and keeps a version for every state that can be read.
+        """
+        root = records.inode(0, records.ROOT_OBJECT)
+        with contextlib.suppress(Damaged, DeviceFailed):
+            oldest = self._past.seek(closed.past_range(root)[0])
+            if oldest is not None and closed.split_key(oldest[0])[0] == root:
+                return min(self._volume.created_tid, oldest[1])
+            live = self._current.find(root)
+            if live is not None:
+                return min(self._volume.created_tid, live[0])
         return self._volume.created_tid
 
     # -- the current state -------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ import pytest
 from gavel.errors import BadRequest, Damaged, HistoryPruned
 from gavel.history import horizon
 from gavel.keys import records
-from gavel.limits import EXTENT_MAX
+from gavel.limits import EXTENT_MAX, VOLUME_MIN
 from gavel.media.extents import RAW, describe, encode_view
+from gavel.media.volume import Volume
 from gavel.replica import catch_up
 from gavel.replica.digest import digest
+from gavel.sim.device import SimDevice
 from tests.unit.replica.masters import Hand, Master, body, data_key, key, shows
 
 
@@ -70,6 +72,21 @@ def test_an_empty_master_gets_everything(window: int) -> None:
     hand.masters = (source, target)
     busy(hand, 5)
     assert same(source, target)
+
+
+def test_a_past_older_than_the_volume_is_there_to_be_asked_for() -> None:
+    """A master whose disk was lost has a volume of today, and the others' history of years."""
+    source = Master(seed=1)
+    hand, root = Hand(source), records.inode(0, records.ROOT_OBJECT)
+    first = hand.decide(body({root: b"made"})).tid
+    hand.decide(body({root: b"touched"}))
+    device = SimDevice(VOLUME_MIN, 2)
+    Volume.format(device, identity=bytes(16), salt=2, label="", created_tid=source.history.last_tid + 1)
+    target = Master(device)
+    assert target.history.created_tid == source.history.last_tid + 1
+    tell(source, target)
+    assert target.history.created_tid == first and target.history.get_at(root, first) == b"made"
+    assert source.history.created_tid == 1
 
 
 def test_one_that_was_away_gets_the_rest_and_all_past_states(window: int) -> None:
