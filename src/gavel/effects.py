@@ -33,6 +33,13 @@ class Received(NamedTuple):
     message: Any
 
 
+class Heard(NamedTuple):
+    """A session of a client says something, unasked: messages of one moment, in order."""
+
+    session: bytes
+    messages: list[Any]
+
+
 class Synced(NamedTuple):
     """Everything written before Sync(ticket) was drained is on stable storage."""
 
@@ -69,6 +76,13 @@ class Send(NamedTuple):
     message: Any
 
 
+class Tell(NamedTuple):
+    """Say this to a session of a client, unasked; it may be lost, doubled or late."""
+
+    session: bytes
+    messages: list[Any]
+
+
 class Reply(NamedTuple):
     """The answer to a Requested; `result` is a value or an exception to raise there."""
 
@@ -95,5 +109,5 @@ class Observe(NamedTuple):
     fields: dict[str, Any]
 
 
-Event = Requested | Received | Synced | SyncFailed | Ticked | PeerUp | PeerDown
-Effect = Send | Reply | Sync | Arm | Observe
+Event = Requested | Received | Heard | Synced | SyncFailed | Ticked | PeerUp | PeerDown
+Effect = Send | Tell | Reply | Sync | Arm | Observe

@@ -53,6 +53,8 @@ class Body(Struct, array_like=True, frozen=True, gc=False):
     blobs: list[bytes]
     """what must be durable at a master before it promises"""
     payload: bytes
+    tokens: list[tuple[Natural, Natural, Natural]] = []
+    """of the leases it was made under (transaction.requests.Submit); opaque to the quorum"""
 
 
 class Prepare(Struct, array_like=True, frozen=True, gc=False, tag=1):

@@ -231,6 +231,11 @@ class Quorum:
         desk = self.desk
         return entries.Began(desk.incarnation, desk.starts, self.registers.complete, desk.leasing)
 
+    @property
+    def leasing(self) -> bool:
+        """Whether leases may stand that this node granted, or whoever was here before this epoch."""
+        return self.desk.leasing
+
     def note_leasing(self, leasing: bool) -> None:
         """Write down whether leases may stand that this node grants: before the first one, and when all are gone. It
         is durable with the next sync."""

@@ -7,7 +7,7 @@ everything and does not vote.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from gavel.errors import BadRequest
@@ -41,6 +41,14 @@ class Electorate:
         """The masters in the order in which they take over what `node` left: those after it, then those before, then
         itself."""
         return [m for m in self.masters if m > node] + [m for m in self.masters if m <= node]
+
+
+def disjoint(old: Collection[int], new: Collection[int]) -> bool:
+    """Whether a majority of the new voters may consist of old ones and have nobody in common with some majority of the
+    old."""
+    stay = sum(voter in old for voter in new)
+    fewest = max(0, len(old) // 2 + 1 - (len(old) - stay))  # of a majority of the old that are among those who stay
+    return stay - fewest >= len(new) // 2 + 1
 
 
 def check(members: Iterable[Member]) -> Electorate:

@@ -11,14 +11,14 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from gavel.effects import Effect, Reply
 from gavel.errors import BadRequest, GavelError
 from gavel.history.history import History
 from gavel.keys.records import SESSION_SIZE
 from gavel.media.volume import Volume
-from gavel.quorum.machine import Aborted
+from gavel.quorum.machine import Aborted, Admission
 from gavel.quorum.messages import Body, TxId
 from gavel.quorum.requests import GetStatus, Propose, ReadPoint
 from gavel.replica import reading
@@ -27,19 +27,27 @@ from gavel.transaction.requests import (
     BLOB_NAME_SIZE,
     Answer,
     Asked,
+    Busy,
     Changes,
     Data,
     Done,
     Dropped,
+    Fenced,
     Fetch,
     Horizon,
     Look,
+    Outcome,
     Stage,
     Status,
     Submit,
     Trace,
 )
 
+_NOT_DONE: Final[dict[Admission, Outcome]] = {
+    Admission.GO: Dropped(),
+    Admission.BUSY: Busy(),
+    Admission.FENCED: Fenced(),
+}
 QuorumRequest = Propose | ReadPoint | GetStatus
 
 
@@ -110,7 +118,7 @@ class Clients:
             raise BadRequest(f"what is staged for a transaction is named by {BLOB_NAME_SIZE} bytes")
         txid = TxId(submit.born, submit.session, submit.sequence, submit.coord)
         blobs = [submit.session + name for name in submit.blobs]
-        body = Body(submit.reads, [], blobs, payload(submit.body, submit.spilled))
+        body = Body(submit.reads, [], blobs, payload(submit.body, submit.spilled), submit.tokens)
         self._through_quorum(asked, Propose(self._next(), txid, body))
 
     def answered(self, request: Any, result: Any, alone: bool) -> bool:
@@ -129,7 +137,7 @@ class Clients:
         if isinstance(result, GavelError):
             self._reply(asked, result)
         elif isinstance(request, Propose):
-            outcome = Dropped() if isinstance(result, Aborted) else result
+            outcome = _NOT_DONE[result.cause] if isinstance(result, Aborted) else result
             if alone:
                 self._durable(lambda error: self._reply(asked, error or outcome))
             else:

@@ -59,6 +59,7 @@ class Case(NamedTuple):
     reads: Sequence[Read]
     blobs: Sequence[bytes]
     carried: bytes  # what payload() gave
+    writes: Writes | None = None  # what that says, if it was looked at before
 
 
 class _Staged:
@@ -93,6 +94,11 @@ def _unwrapped(carried: bytes, staged: _Staged) -> Writes:
     return unpack(b"".join(map(staged.content, numbers)))
 
 
+def written(case: Case, staging: Staging) -> Writes:
+    """What a transaction writes, all that it names being here; raises BadRequest, Damaged, DeviceFailed."""
+    return _unwrapped(case.carried, _Staged(case, staging))
+
+
 class Verdict(NamedTuple):
     """What a transaction comes to: its outcome, and the local records to apply at its tid."""
 
@@ -106,7 +112,7 @@ def judge(history: History, staging: Staging, tid: int, case: Case) -> Verdict:
     settled, keys, values = 0, list[bytes](), list[bytes | None]()
     staged = _Staged(case, staging)
     try:
-        writes = _unwrapped(case.carried, staged)
+        writes = case.writes if case.writes is not None else _unwrapped(case.carried, staged)
         settled = writes.settled
         outcome: Outcome | None = certify(history, case.reads)
         if outcome is None:

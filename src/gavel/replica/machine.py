@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from gavel.errors import DeviceFull, GavelError, VolumeFull
+from gavel.errors import BadRequest, DeviceFull, GavelError, VolumeFull
 from gavel.history.history import History
 from gavel.media.volume import Volume
 from gavel.quorum.machine import Admission
 from gavel.quorum.messages import Body, TxId
 from gavel.replica.blobs import Blobs
 from gavel.replica.catch_up import Teller
-from gavel.replica.execution import NO_SESSION, Case, judge, remembered
+from gavel.replica.execution import NO_SESSION, Case, judge, remembered, written
+from gavel.replica.leases import Leases
 from gavel.replica.log import Log
 from gavel.replica.staging import Staging
 from gavel.replica.taking_in import Taker
 from gavel.transaction.certify import collision
-from gavel.transaction.requests import Commit, Committed, Outcome
+from gavel.transaction.requests import Commit, Committed, Outcome, Writes
 
 LOCAL = Body([], [], [], b"")  # what the quorum sees of a local transaction
 
@@ -37,6 +38,8 @@ class Machine:
         self._log = log
         self._staging = staging
         self._blobs = blobs
+        self._writes: dict[TxId, Writes] = {}  # of transactions that leases were looked at for, until they are executed
+        self.leases: Leases | None = None
         self._teller = Teller(volume, history)
         self._taker = Taker(volume, history, log)
 
@@ -50,11 +53,33 @@ class Machine:
         return self._blobs.lacks(body.blobs)
 
     def admit(self, txid: TxId, body: Body) -> Admission:
-        """See gavel.quorum.machine."""
-        return Admission.GO
+        """See gavel.quorum.machine: whether leases stand against it. What it writes is decoded once, here or when it
+        is executed."""
+        leases = self.leases
+        if leases is None or leases.asleep or txid.session == NO_SESSION:
+            return Admission.GO
+        try:
+            keys = self.keys(txid, body)
+        except BadRequest:
+            return Admission.GO  # it is refused when it is executed; nothing is written
+        assert keys is not None, "admission is asked when all of a body is here"
+        return leases.admit(txid, body, keys)
+
+    def keys(self, txid: TxId, body: Body) -> list[bytes] | None:
+        """The record keys that a transaction writes; None if it is not all here. Raises BadRequest, Damaged."""
+        writes = self._writes.get(txid)
+        if writes is None:
+            if body.blobs and self._blobs.lacks(body.blobs):
+                return None
+            case = Case(txid.session, txid.seq, body.reads, body.blobs, body.payload)
+            writes = self._writes[txid] = written(case, self._staging)
+        return writes.keys
 
     def ended(self, txid: TxId) -> None:
         """See gavel.quorum.machine."""
+        self._writes.pop(txid, None)
+        if self.leases is not None:
+            self.leases.ended(txid)
 
     def execute(self, txid: TxId, tid: int, body: Body) -> Any:
         """See gavel.quorum.machine: an Outcome; in a group of one perhaps an error, with nothing applied.
@@ -63,9 +88,9 @@ class Machine:
         """
         if txid.session == NO_SESSION and txid.seq in self.local:
             return self._execute_local(self.local.pop(txid.seq), tid)
-        verdict = judge(
-            self._history, self._staging, tid, Case(txid.session, txid.seq, body.reads, body.blobs, body.payload)
-        )
+        known = self._writes.pop(txid, None)
+        case = Case(txid.session, txid.seq, body.reads, body.blobs, body.payload, known)
+        verdict = judge(self._history, self._staging, tid, case)
         if verdict.keys:
             try:
                 self._log.commit(tid, verdict.keys, verdict.values)

@@ -21,6 +21,7 @@ from gavel.effects import (
     Arm,
     Effect,
     Event,
+    Heard,
     Observe,
     PeerDown,
     PeerUp,
@@ -47,6 +48,7 @@ from gavel.replica.checkpoints import Checkpoints
 from gavel.replica.clients import Clients
 from gavel.replica.execution import NO_SESSION
 from gavel.replica.journal import QUORUM, STAGED
+from gavel.replica.leases import Leases
 from gavel.replica.log import Log
 from gavel.replica.machine import LOCAL, Machine
 from gavel.replica.peers import Lost, Want
@@ -67,9 +69,15 @@ class Replica:
     """
 
     def __init__(
-        self, volume: Volume, now: int, node: int = 0, founding: Iterable[Member] | None = None, resident: bool = True
+        self,
+        volume: Volume,
+        now: int,
+        node: int = 0,
+        founding: Iterable[Member] | None = None,
+        resident: bool = True,
+        steady: int | None = None,
     ) -> None:
-        """Open the records of a volume, replaying its log, at `now` (ns since 1970); raises Damaged."""
+        """Open the records of a volume, replaying its log, at `now` and `steady` (see step); raises Damaged."""
         self.volume = volume
         self.node = node
         self.history = History(volume)
@@ -92,6 +100,8 @@ class Replica:
         )
         self.machine = Machine(volume, self.history, self.log, self._staging, self._blobs)
         self._syncs = Syncs(volume, self.log, self._effects)
+        self.leases = Leases(self.history, self._effects, self._syncs.barrier, self.machine.keys)
+        self.leases.set_time(now, steady)
         self._checkpoints = Checkpoints(volume, self.history, self.log, self._syncs, self._effects, self._snapshot)
         self._clients = Clients(
             self.history, volume, self._effects, self._ask_quorum, self._stage, self._syncs.barrier, self._told,
@@ -136,6 +146,8 @@ class Replica:
             return
         self._blobs.now = now
         self.quorum.start(now)
+        self.leases.begin(self.quorum)
+        self.machine.leases = self.leases
         self._pump()
 
     @property
@@ -162,9 +174,11 @@ class Replica:
         """Give at most so many bytes a second to masters that catch up; 0: as fast as they take it."""
         self.quorum.giver.pace.ceiling = rate
 
-    def step(self, event: Event, now: int) -> None:
-        """Take in what happened at `now` (ns since 1970)."""
+    def step(self, event: Event, now: int, steady: int | None = None) -> None:
+        """Take in what happened at `now` (ns since 1970), and `steady` by a clock that is never set and counts while
+        the machine sleeps; without it nobody may be granted leases over a wire."""
         self._now = self._blobs.now = now
+        self.leases.set_time(now, steady)
         match event:
             case Requested(Commit() as request):
                 self._commit(request, now)
@@ -176,6 +190,8 @@ class Replica:
                 self._asked(asked)
             case Received(peer, message):
                 self._received(peer, message)
+            case Heard(session, messages):
+                self._heard(session, messages)
             case Synced(ticket):
                 self._syncs.synced(ticket, None)
             case SyncFailed(ticket, reason):
@@ -189,6 +205,8 @@ class Replica:
                 if self.log.failure is None:
                     self._checkpoints.look(now)  # what the quorum writes adds up, also where no record changes
                 self._to_quorum(event)
+                if self.leases.due():
+                    self._guarded(self.leases.tick)
             case PeerUp(peer) | PeerDown(peer):
                 others = [other for other in self._up if other != peer]
                 self._up = sorted([*others, peer]) if isinstance(event, PeerUp) else others
@@ -202,6 +220,8 @@ class Replica:
         To be called after a step, or after a few that came together: they share batches and syncs.
         """
         self._pump()
+        if self.log.failure is None:
+            self.leases.drain()
         self._effects.extend(map(Arm, self._blobs.ask()))
         self._syncs.begin()
         effects = self._effects.copy()
@@ -290,6 +310,11 @@ class Replica:
 
     # Clients.
 
+    def _heard(self, session: bytes, messages: list[Any]) -> None:
+        if self.log.failure is None:
+            self._stirred = True
+            self._guarded(self.leases.hear, session, messages)
+
     def _asked(self, asked: Asked) -> None:
         failure = self.log.failure
         if failure is None and self.witness and not isinstance(asked.question, requests.Status):
@@ -309,7 +334,7 @@ class Replica:
             raise
 
     def _told(self, status: Status) -> Told:
-        return told(status, self.history, self._staging, self.volume.space())
+        return told(status, self.history, self._staging, self.volume.space(), self.leases.status())
 
     def _commit(self, request: Commit, now: int) -> None:
         """A transaction of the client in this process: decided, executed and answered within the step."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gavel.history.history import History
 from gavel.keys.tid import micros
 from gavel.media.room import Space
 from gavel.quorum.requests import Status
 from gavel.quorum.votes import MASTER, WITNESS
+from gavel.replica.leases import shown
 from gavel.replica.staging import Staging
 from gavel.transaction.requests import Told
 
 _ROLES = {MASTER: "master", WITNESS: "witness"}
 
 
-def told(status: Status, history: History, staging: Staging, space: Space) -> Told:
-    """The status as plain fields: tids as numbers, sizes in bytes, times in microseconds."""
+def told(status: Status, history: History, staging: Staging, space: Space, leases: dict[str, Any]) -> Told:
+    """The status as plain fields: tids as numbers, sizes in bytes, times in microseconds (those of leases in ns)."""
     catch_up = status.catch_up
     peers = {peer.node: peer for peer in status.peers}
     newest = max([status.stable, *(peer.stable for peer in status.peers)])
@@ -42,6 +45,7 @@ def told(status: Status, history: History, staging: Staging, space: Space) -> To
             "position": catch_up.position, "total": catch_up.total, "left_ms": catch_up.left_ms,
             "horizon": catch_up.horizon,
         },
+        **({"leases": shown(leases)} if leases else {}),
         **space._asdict(),
     }  # fmt: skip
     return Told(fields)

@@ -4,11 +4,13 @@ The simulator is the place for faults of the network; here what a master is made
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
+from gavel.coherency.messages import encode, from_client
 from gavel.effects import (
     Arm,
+    Heard,
     Observe,
     PeerDown,
     PeerUp,
@@ -18,6 +20,7 @@ from gavel.effects import (
     Send,
     Sync,
     Synced,
+    Tell,
     Ticked,
 )
 from gavel.errors import GavelError
@@ -52,6 +55,7 @@ class Group:
         self.observed: list[tuple[int, Observe]] = []
         self.sequence = self.ticket = 0
         self.lose = lambda source, target, message: False
+        self.told: Callable[[int, Tell], None] = lambda node, tell: None  # what clients hear unasked
         for node in self.nodes:
             self.start(node)
 
@@ -66,7 +70,7 @@ class Group:
     def start(self, node: int) -> None:
         volume = Volume.open(self.devices[node])
         founding = self.founding if any(member.node == node for member in self.founding) else []
-        self.up[node] = Replica(volume, self.now, node, founding, resident=False)
+        self.up[node] = Replica(volume, self.now, node, founding, resident=False, steady=self.now - START)
         self._carry_out(node)
         for other in list(self.up):
             if other != node:
@@ -83,7 +87,7 @@ class Group:
 
     def step(self, node: int, event: Any) -> None:
         if node in self.up:
-            self.up[node].step(event, self.now)
+            self.up[node].step(event, self.now, self.now - START)
             self._carry_out(node)
 
     def _carry_out(self, node: int) -> None:
@@ -101,8 +105,14 @@ class Group:
                     self.answers[ticket] = result
                 case Reply(request, result):
                     self.answers[request.ticket] = result
+                case Tell():
+                    self.told(node, effect)
                 case Observe():
                     self.observed.append((node, effect))
+
+    def hear(self, node: int, session: bytes, said: list[Any]) -> None:
+        """A client's session says something, as bytes."""
+        self.step(node, Heard(session, from_client(encode(said))))
 
     def run(self, milliseconds: int = 0) -> None:
         """Deliver everything, and let so much time pass."""
