@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
+from gavel.coherency.events import Tokens
 from gavel.keys.ranges import Range
 
 
@@ -18,6 +19,7 @@ class Piece(NamedTuple):
     hi: bytes
     exclusive: bool
     tid: int
+    tokens: Tokens = ()  # of the masters behind it, when it was granted
 
 
 class Rights:
@@ -26,28 +28,28 @@ class Rights:
     def __init__(self) -> None:
         self._los: list[bytes] = []
         self._his: list[bytes] = []
-        self._terms: list[tuple[bool, int]] = []  # exclusive, tid
+        self._terms: list[tuple[bool, int, Tokens]] = []  # exclusive, tid, tokens
         self._lo = self._hi = b""  # where writable() has found that it is
 
     def __bool__(self) -> bool:
         return bool(self._los)
 
-    def grant(self, lo: bytes, hi: bytes, exclusive: bool, tid: int) -> None:
+    def grant(self, lo: bytes, hi: bytes, exclusive: bool, tid: int, tokens: Tokens = ()) -> None:
         """A lease on [lo, hi) stands. What may be written may be written still."""
         at = lo
         for piece in self.pieces(lo, hi):
             if at < piece.lo:
-                self._put(at, piece.lo, exclusive, tid)
-            self._put(piece.lo, piece.hi, exclusive or piece.exclusive, max(tid, piece.tid))
+                self._put(at, piece.lo, (exclusive, tid, tokens))
+            self._put(piece.lo, piece.hi, (exclusive or piece.exclusive, max(tid, piece.tid), tokens or piece.tokens))
             at = piece.hi
         if at < hi:
-            self._put(at, hi, exclusive, tid)
+            self._put(at, hi, (exclusive, tid, tokens))
         self._join(lo, hi)
 
     def lower(self, lo: bytes, hi: bytes) -> None:
         """[lo, hi) may be read only."""
         for piece in self.pieces(lo, hi):
-            self._put(piece.lo, piece.hi, False, piece.tid)
+            self._put(piece.lo, piece.hi, (False, piece.tid, ()))
         self._join(lo, hi)
 
     def remove(self, lo: bytes, hi: bytes) -> None:
@@ -105,12 +107,12 @@ class Rights:
             self._his.insert(at, key)
             self._terms.insert(at, self._terms[at])
 
-    def _put(self, lo: bytes, hi: bytes, exclusive: bool, tid: int) -> None:
+    def _put(self, lo: bytes, hi: bytes, terms: tuple[bool, int, Tokens]) -> None:
         self.remove(lo, hi)
         at = bisect_left(self._los, lo)
         self._los.insert(at, lo)
         self._his.insert(at, hi)
-        self._terms.insert(at, (exclusive, tid))
+        self._terms.insert(at, terms)
 
     def _join(self, lo: bytes, hi: bytes) -> None:
         at = max(bisect_right(self._los, lo) - 2, 0)
