@@ -125,12 +125,12 @@ def join(
 
 @app.command()
 def rotate(directory: DIRECTORY, json: JSON = False) -> None:
-    """Give a master a new key and certificate; a daemon that serves it goes on with them."""
+    """Give a node or a client a new key and certificate; a daemon that serves it goes on with them."""
     from gavel.cli import output
     from gavel.errors import BadRequest
     from gavel.node import authority
     from gavel.node.directory import Directory
-    from gavel.node.joining import renew
+    from gavel.node.renewing import renew
 
     made = Directory(directory)
     renew(made)
@@ -143,7 +143,8 @@ def rotate(directory: DIRECTORY, json: JSON = False) -> None:
     if json:
         output.print_json({"certificate": pinned, "reloaded": served})
     else:
-        output.say(f"the certificate of node {made.settings.node} is now {pinned[:32]}…")
+        who = f"node {made.settings.node}" if made.settings.node else "this client"
+        output.say(f"the certificate of {who} is now {pinned[:32]}…")
 
 
 @app.command()

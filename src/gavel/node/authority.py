@@ -1,7 +1,7 @@
 """The certificate authority of a cluster, and what it certifies: which node holds a key, nothing else.
 
 Keys are on the curve P-256. Certificates do not end within a lifetime, since a clock that is years off must not stop a
-cluster; what ends trust is `gavel cluster rotate`, or the removal of a node, which the members judge themselves.
+cluster; what ends trust in a node is its removal, which the members judge themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gavel.errors import BadRequest, Untrusted
 from gavel.runtime.tls import Proven, parse, uri
 
 _FROM: Final = datetime(2020, 1, 1, tzinfo=UTC)
-_UNTIL: Final = datetime(2120, 1, 1, tzinfo=UTC)
+UNTIL: Final = datetime(2120, 1, 1, tzinfo=UTC)
 
 
 class Authority(NamedTuple):
@@ -52,7 +52,7 @@ def request() -> tuple[bytes, bytes]:
     return _private(key), wanted.public_bytes(serialization.Encoding.PEM)
 
 
-def certify(authority: Authority, wanted: bytes, who: Proven) -> bytes:
+def certify(authority: Authority, wanted: bytes, who: Proven, until: datetime = UNTIL) -> bytes:
     """The certificate (PEM) that this node holds the key of a request; raises BadRequest for one that is none."""
     try:
         found = x509.load_pem_x509_csr(wanted)
@@ -67,7 +67,7 @@ def certify(authority: Authority, wanted: bytes, who: Proven) -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"gavel {who.role.name.lower()} {who.node}")])
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri(who))])
     certificate = (
-        _builder(issuer.subject, name, public)
+        _builder(issuer.subject, name, public, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(
@@ -120,7 +120,14 @@ def issued(certificate: bytes, authority: bytes) -> bool:
     return True
 
 
-def _builder(issuer: x509.Name, name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def ends(certificate: bytes) -> int:
+    """When a certificate (PEM) ends, seconds since 1970."""
+    return int(x509.load_pem_x509_certificate(certificate).not_valid_after_utc.timestamp())
+
+
+def _builder(
+    issuer: x509.Name, name: x509.Name, public: ec.EllipticCurvePublicKey, until: datetime = UNTIL
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -128,7 +135,7 @@ def _builder(issuer: x509.Name, name: x509.Name, public: ec.EllipticCurvePublicK
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(_FROM)
-        .not_valid_after(_UNTIL)
+        .not_valid_after(until)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
 

@@ -10,6 +10,9 @@ Over TLS in which only the master has a certificate:
         "created": tid}      from which the cluster's history begins
        or {"error": {...}} at any point
 
+Who has a certificate already, and shows it, comes by the same door for a new one (renewing.py): it says RENEW in place
+of a token, then {"request": PEM}, and is given {"certificate", "authority", "key"} for the node that it is.
+
 Lines are JSON. A master is given the authority's key, so that the cluster can go on without the one that founded it.
 """
 
@@ -18,9 +21,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple, cast
 
 from gavel.errors import BadPeer, BadToken, GavelError, Unreachable, Untrusted
@@ -30,14 +34,17 @@ from gavel.node.authority import Authority
 from gavel.node.book import Book, Entry
 from gavel.node.directory import Directory, Settings, begin, given, settle
 from gavel.node.protocol import Json
-from gavel.node.tokens import ID_SIZE, SECRET_SIZE, Token, write_private
+from gavel.node.tokens import ID_SIZE, SECRET_SIZE, Token
 from gavel.runtime import tls
 from gavel.runtime.dialler import address_of
 from gavel.runtime.tls import Proven
 from gavel.wire.messages import Role
 
+log = logging.getLogger("gavel.door")
+
 _LINE_MAX: Final = 64 * KIB
 _PROOF: Final = ID_SIZE + SECRET_SIZE
+RENEW: Final = b"gavel renews".ljust(_PROOF, b".")  # in place of a token
 _TEXT_MAX: Final = 255
 
 
@@ -52,7 +59,8 @@ class Door(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._got = b""
         self._timer: asyncio.TimerHandle | None = None
-        self._role: Role | None = None
+        self._role: Role | None = None  # what the token is for
+        self._holder: Proven | None = None  # who wants a new certificate
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -64,11 +72,12 @@ class Door(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._got += data
         try:
-            if self._role is None and len(self._got) >= _PROOF:
-                self._role = self._directory.tokens.check(self._got[:_PROOF], int(time.time()))
+            if self._role is None and self._holder is None and len(self._got) >= _PROOF:
+                self._prove(self._got[:_PROOF])
             end = self._got.find(b"\n", _PROOF)
-            if self._role is not None and end >= 0:
-                self._say(self._admit(protocol.decode(self._got[_PROOF:end])))
+            if end >= 0 and (self._role is not None or self._holder is not None):
+                asked = protocol.decode(self._got[_PROOF:end])
+                self._say(self._admit(asked) if self._holder is None else self._renewed(self._holder, asked))
                 self._close()
             elif len(self._got) > _LINE_MAX:
                 raise BadPeer("length of a request to join", f"at most {_LINE_MAX}", len(self._got))
@@ -90,6 +99,32 @@ class Door(asyncio.Protocol):
         assert self._transport is not None
         self._transport.close()
 
+    def _prove(self, proof: bytes) -> None:
+        """Judge what came first; raises BadToken, Untrusted."""
+        if proof == RENEW:
+            assert self._transport is not None
+            self._holder = who = tls.proven(self._transport.get_extra_info("ssl_object"))
+            entry = None if who is None else self._book.entries.get(who.node)
+            if who is None or who.cluster != self._directory.settings.cluster:
+                raise Untrusted("a peer", "it has no certificate of this cluster")
+            if who.node and (entry is None or entry.removed):
+                raise Untrusted(f"node {who.node}", "it was removed from the cluster")
+        else:
+            self._role = self._directory.tokens.check(proof, int(time.time()))
+
+    def _renewed(self, who: Proven, asked: Json) -> Json:
+        """The answer for a holder of a certificate: another one. A slave that was promoted is a master from now on."""
+        entry = self._book.entries.get(who.node)
+        if entry is not None:
+            who = who._replace(role=Role(entry.role))
+        certificate = authority.certify(authority_of(self._directory), str(asked.get("request", "")).encode(), who)
+        log.info("node %d has a new certificate", who.node)
+        return {
+            "certificate": certificate.decode(),
+            "authority": self._directory.material.authorities.read_text(encoding="ascii"),
+            "key": self._directory.authority_key.read_text(encoding="ascii") if who.role is Role.MASTER else None,
+        }
+
     def _admit(self, asked: Json) -> Json:
         """The answer for a bearer of a good token; the new node is in the book when it is given."""
         wanted, address, name = (str(asked.get(field, "")) for field in ("request", "address", "name"))
@@ -102,7 +137,7 @@ class Door(asyncio.Protocol):
             raise BadPeer("length of a name", f"at most {_TEXT_MAX}", max(len(address), len(name)))
         entry = self._enter(self._role, authority.key_digest(wanted.encode()), address, name)
         who = Proven(self._directory.settings.cluster, self._role, entry.node)
-        certificate = authority.certify(_authority(self._directory), wanted.encode(), who)
+        certificate = authority.certify(authority_of(self._directory), wanted.encode(), who)
         key = self._directory.authority_key.read_text(encoding="ascii") if self._role is Role.MASTER else None
         return {
             "node": entry.node,
@@ -129,17 +164,20 @@ class Door(asyncio.Protocol):
         return entry
 
 
-def _authority(directory: Directory) -> Authority:
+def authority_of(directory: Directory) -> Authority:
+    """The authority, with its key; raises BadToken where that is not kept."""
     try:
         return Authority(directory.material.authorities.read_bytes(), directory.authority_key.read_bytes())
     except FileNotFoundError:
-        raise BadToken("cannot be used here: this node does not have the key of the authority") from None
+        raise BadToken(
+            "cannot be made or used here: this node does not have the key of the authority; ask a master"
+        ) from None
 
 
 def invite(directory: Directory, role: Role, seconds: int) -> str:
     """A token for a new node of this role, as a line; valid for so many seconds."""
     settings = directory.settings
-    pinned = authority.fingerprint(_authority(directory).certificate)
+    pinned = authority.fingerprint(authority_of(directory).certificate)
     made = directory.tokens.make(settings.address, settings.cluster, pinned, role, int(time.time()), seconds)
     return tokens.text(made)
 
@@ -188,31 +226,41 @@ def _settings(token: Token, listen: str, advertise: str, name: str) -> Settings:
 
 async def _ask(token: Token, wanted: bytes, settings: Settings) -> Json:
     """Go through the door."""
-    host, port = address_of(token.address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # what is believed is what the token pins, see _believe
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols([tls.JOIN])
+    async with door_of(token.address, context) as (reader, writer):
+        _believe(token, await line_of(reader), writer.get_extra_info("ssl_object"))
+        message = {"request": wanted.decode(), "address": settings.address, "name": settings.name}
+        writer.write(token.secret + protocol.encode(message))
+        return await line_of(reader)
+
+
+@contextlib.asynccontextmanager
+async def door_of(
+    address: str, context: ssl.SSLContext
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the door of a master; raises Unreachable, Untrusted."""
+    host, port = address_of(address)
     try:
         async with asyncio.timeout(4 * HANDSHAKE_SECONDS):
             reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=16 * _LINE_MAX)
             try:
-                _believe(token, await _line(reader), writer.get_extra_info("ssl_object"))
-                message = {"request": wanted.decode(), "address": settings.address, "name": settings.name}
-                writer.write(token.secret + protocol.encode(message))
-                return await _line(reader)
+                yield reader, writer
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
     except ConnectionRefusedError:
-        raise Unreachable(token.address, "nothing listens there") from None
+        raise Unreachable(address, "nothing listens there") from None
     except (OSError, TimeoutError) as problem:
-        raise Unreachable(token.address, str(problem) or "no answer") from None
+        raise tls.explained(address, problem) from None
 
 
-async def _line(reader: asyncio.StreamReader) -> Json:
+async def line_of(reader: asyncio.StreamReader) -> Json:
+    """What is said next; raises what it says went wrong, Unreachable, BadPeer."""
     try:
         line = await reader.readline()
     except ValueError:
@@ -255,13 +303,3 @@ def create(path: str, listen: str, advertise: str = "", name: str = "") -> Direc
     Book(where / "book.json").put(entry)
     files = {"node.pem": certificate + key, "ca.crt": ca.certificate, "ca.key": ca.key}
     return settle(where, settings, files)
-
-
-def renew(directory: Directory) -> None:
-    """Give a node that has the authority's key a new key and certificate; on disk when this returns."""
-    settings = directory.settings
-    key, wanted = authority.request()
-    certificate = authority.certify(
-        _authority(directory), wanted, Proven(settings.cluster, settings.role, settings.node)
-    )
-    write_private(directory.material.certificate, certificate + key)

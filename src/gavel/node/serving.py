@@ -24,7 +24,7 @@ from gavel.client.cluster import Cluster
 from gavel.client.fs import Fs
 from gavel.client.volumes import caller
 from gavel.errors import BadRequest, GavelError
-from gavel.node import notify
+from gavel.node import authority, notify
 from gavel.node.calls import Call, Calls
 from gavel.node.courses import CourseFile
 from gavel.node.directory import Directory
@@ -33,6 +33,7 @@ from gavel.node.joining import Door
 from gavel.node.layout import SOCKET
 from gavel.node.node_service import NodeService
 from gavel.node.protocol import Json
+from gavel.node.renewing import note_ends
 from gavel.node.report import report
 from gavel.node.steward import Steward
 from gavel.runtime import tls
@@ -127,6 +128,7 @@ class Daemon:
         self._closing: list[Callable[[], Any]] = []
         self._telling: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._certificate_ends = authority.ends(directory.material.certificate.read_bytes())
 
     def _party(self) -> Party:
         settings = self.directory.settings
@@ -201,6 +203,7 @@ class Daemon:
             fresh = Directory(self.directory.path)
             tls.reload(self._listening, fresh.material)
             tls.reload(self._dialling, fresh.material)
+            self._certificate_ends = authority.ends(fresh.material.certificate.read_bytes())
             old = self.directory.settings
             if (fresh.settings.listen, fresh.settings.http) != (old.listen, old.http):
                 log.warning("listen and http are changed by a restart only")
@@ -244,7 +247,11 @@ class Daemon:
     async def report(self) -> Json:
         """How the cluster is, as `gavel status` shows it."""
         assert self.master is not None
-        return await report(self.master, self.book, self.steward)
+        found = await report(self.master, self.book, self.steward)
+        ends = {node: link.certificate_ends for node, link in self.master.peers.items()}
+        ends[self.master.party.node] = self._certificate_ends
+        note_ends(found["members"], ends, time.time())
+        return found
 
     def _asked_status(self, answer: Callable[[requests.Answer], None]) -> None:
         async def told() -> None:

@@ -41,6 +41,7 @@ class Link(asyncio.BufferedProtocol):
         self.connection = Connection(exchange.me(), dialled=dialled)
         self.dialled, self.where = dialled, where
         self.proven: tls.Proven | None = None  # who the certificate says it is; None on a socket without TLS
+        self.certificate_ends = 0  # seconds since 1970
         self.pulse = Pulse(time.monotonic_ns())
         self.doubted = False
         self.since = time.monotonic_ns()
@@ -280,6 +281,7 @@ class Link(asyncio.BufferedProtocol):
         self.since = time.monotonic_ns()
         try:
             self.proven = tls.proven(transport.get_extra_info("ssl_object"))
+            self.certificate_ends = tls.ends(transport.get_extra_info("ssl_object"))
         except Untrusted as problem:
             self.end(problem)
             return

@@ -107,9 +107,24 @@ def mismatch(where: str, shown: Proven | None, peer: Greeting) -> Untrusted | No
     return None
 
 
+def ends(transport_ssl: ssl.SSLObject | None) -> int:
+    """When the certificate of the other side ends, seconds since 1970; 0 without TLS."""
+    until = None if transport_ssl is None else (transport_ssl.getpeercert() or {}).get("notAfter")
+    return ssl.cert_time_to_seconds(until) if isinstance(until, str) else 0
+
+
+_TIME_CODES: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
 def explained(where: str, problem: Exception) -> GavelError:
     """What a failure of a transport means."""
     if isinstance(problem, ssl.SSLCertVerificationError):
+        if problem.verify_code in _TIME_CODES:
+            return Untrusted(
+                where,
+                f"its {problem.verify_message}, by this machine's clock: set the clock, or have it renewed there by "
+                "`gavel cluster rotate DIR`",
+            )
         return Untrusted(where, f"its certificate was not issued by this cluster ({problem.verify_message})")
     if isinstance(problem, ssl.SSLError) and "alert" in str(problem).lower():
         return Untrusted(where, f"it does not take this node's certificate ({problem.reason})")

@@ -9,17 +9,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 
-from gavel.errors import BadRequest, BadToken, DoubleIdentity, GavelError, Unreachable, Untrusted
-from gavel.node import authority, joining, tokens
-from gavel.node.book import Book, Entry
+from gavel.errors import BadRequest, BadToken, Unreachable, Untrusted
+from gavel.node import authority, joining, renewing, tokens
+from gavel.node.book import Entry
 from gavel.node.directory import Directory
 from gavel.node.joining import Door
-from gavel.node.protocol import Refused
+from gavel.node.protocol import Json, Refused
 from gavel.runtime import tls
 from gavel.runtime.exchange import Exchange
 from gavel.runtime.listener import Listener
@@ -27,6 +29,7 @@ from gavel.wire.connection import Party
 from gavel.wire.messages import Role
 
 CREATED = 0x1234 << 8
+DAY = 86_400
 
 
 @contextmanager
@@ -199,24 +202,26 @@ def test_whatever_comes_through_the_door_is_judged_and_answered(tmp_path: Path, 
     first = founded(tmp_path / "a")
     token = tokens.parse(joining.invite(first, Role.SLAVE, 60))
 
-    async def knock() -> bytes:
-        context = tls.ssl.SSLContext(tls.ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, tls.ssl.CERT_NONE
-        context.set_alpn_protocols([tls.JOIN])
-        host, port = tls_address(first)
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
-        await reader.readline()
-        writer.write((token.secret if after else bytes(32)) + after)
-        answer = await reader.readline()
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-        return answer
-
     with serving(first) as entered:
-        assert why in asyncio.run(knock()).decode()
+        assert why in asyncio.run(knocking(first, (token.secret if after else bytes(32)) + after)).decode()
         assert not entered
         joining.join(joining.invite(first, Role.SLAVE, 60), str(tmp_path / "b"), "127.0.0.1:7500")
+
+
+async def knocking(directory: Directory, said: bytes) -> bytes:
+    """What a door answers to who has no certificate and says this."""
+    context = tls.ssl.SSLContext(tls.ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, tls.ssl.CERT_NONE
+    context.set_alpn_protocols([tls.JOIN])
+    host, port = tls_address(directory)
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    await reader.readline()
+    writer.write(said)
+    answer = await reader.readline()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return answer
 
 
 def tls_address(directory: Directory) -> tuple[str, int]:
@@ -227,54 +232,83 @@ def tls_address(directory: Directory) -> tuple[str, int]:
 def test_a_renewed_certificate_is_for_the_same_node(tmp_path: Path) -> None:
     made = founded(tmp_path / "a")
     before = made.material.certificate.read_bytes()
-    joining.renew(made)
+    renewing.renew(made)
     after = made.material.certificate.read_bytes()
     assert after != before
     assert authority.holder(after) == authority.holder(before)
     tls.listening(made.material)
 
 
-def entry(node: int, stamp: int = 1, **more: object) -> Entry:
-    fields: dict[str, object] = {"address": "h:1", "role": 1, "name": "n", "key": bytes([node]) * 32, **more}
-    return Entry(node=node, stamp=stamp, **fields)  # type: ignore[arg-type]
+@pytest.mark.parametrize("role", [Role.SLAVE, Role.WITNESS, Role.CLIENT])
+def test_who_has_no_key_of_the_authority_gets_a_certificate_from_a_master(tmp_path: Path, role: Role) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        listen = "" if role is Role.CLIENT else "127.0.0.1:7500"
+        made = joining.join(joining.invite(first, role, 60), str(tmp_path / "b"), listen).directory
+        book = made.book()
+        book.put(msgspec.structs.replace(book.entries[1], address=first.settings.address))
+        before = made.material.certificate.read_bytes()
+        renewing.renew(made)
+        after = made.material.certificate.read_bytes()
+        assert after != before and authority.holder(after) == authority.holder(before)
+        assert not made.authority_key.exists()
+        renewing.renew(made)  # by the new one
+    with pytest.raises(Unreachable):
+        renewing.renew(made)
+    assert made.material.certificate.read_bytes() != after, "what cannot be renewed stays"
+    tls.dialling(made.material)
 
 
-def test_books_come_to_say_the_same_in_whatever_order_they_are_told(tmp_path: Path) -> None:
-    one, other = Book(tmp_path / "1.json"), Book(tmp_path / "2.json")
-    one.put(entry(1, stamp=5, address="new:1"))
-    one.put(entry(2))
-    other.put(entry(1, stamp=4, address="old:1"))
-    other.put(entry(3, removed=True, stamp=9))
-    assert other.merge(one.told())
-    assert one.merge(other.told())
-    assert not other.merge(one.told())
-    assert one.entries == other.entries == Book(tmp_path / "1.json").entries
-    assert one.entries[1].address == "new:1"
-    assert [found.node for found in one.members()] == [1, 2]
-    assert one.free([4]) == 5
+def test_a_removed_node_gets_no_new_certificate_and_a_promoted_one_the_key(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    made = []
+    with serving(first):
+        for name in ("b", "c"):
+            made.append(joining.join(joining.invite(first, Role.SLAVE, 60), str(tmp_path / name), "h:1").directory)
+    book = first.book()
+    book.put(msgspec.structs.replace(book.entries[2], removed=True))
+    book.put(msgspec.structs.replace(book.entries[3], role=Role.MASTER))
+    with serving(first):
+        for one in made:
+            one.book().put(msgspec.structs.replace(one.book().entries[1], address=first.settings.address))
+        with pytest.raises(Refused, match="was removed"):
+            renewing.renew(made[0])
+        renewing.renew(made[1])
+        assert made[1].authority_key.read_bytes() == first.authority_key.read_bytes()
 
 
-def test_one_id_given_to_two_nodes_is_noticed(tmp_path: Path) -> None:
-    one, other = Book(tmp_path / "1.json"), Book(tmp_path / "2.json")
-    one.put(entry(2))
-    other.put(entry(2, key=b"k" * 32))
-    with pytest.raises(DoubleIdentity):
-        one.merge(other.told())
-    with pytest.raises(GavelError, match="address book"):
-        one.merge(b"\xc1 no book")
+def test_who_shows_no_certificate_gets_no_new_one(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    other = founded(tmp_path / "x")
+    with serving(first):
+        assert b"no certificate of this cluster" in asyncio.run(knocking(first, joining.RENEW + b"{}\n"))
+        other.book().put(msgspec.structs.replace(other.book().entries[1], address=first.settings.address))
+        other.authority_key.unlink()
+        with pytest.raises(Untrusted, match="not issued by this cluster"):
+            renewing.renew(other)
 
 
-def test_when_all_ids_above_were_used_a_gap_is_taken_and_then_none_is_left(tmp_path: Path) -> None:
-    book = Book(tmp_path / "book.json")
-    assert book.free([255, *range(1, 200)]) == 200
-    assert book.free(range(1, 256)) == 0
+def test_an_expired_certificate_is_called_so(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        made = joining.join(joining.invite(first, Role.SLAVE, 60), str(tmp_path / "b"), "h:1").directory
+    for whose in (made, first):
+        key, wanted = authority.request()
+        who = authority.holder(whose.material.certificate.read_bytes())
+        past = datetime(2021, 1, 1, tzinfo=UTC)
+        ended = authority.certify(joining.authority_of(first), wanted, who, past)
+        whose.material.certificate.write_bytes(ended + key)
+        assert authority.ends(ended) == int(past.timestamp())
+        with serving(first):
+            made.book().put(msgspec.structs.replace(made.book().entries[1], address=first.settings.address))
+            with pytest.raises(Untrusted, match="expired"):
+                renewing.renew(made)
 
 
-def test_a_configuration_that_was_spoilt_says_where(tmp_path: Path) -> None:
-    made = founded(tmp_path / "a")
-    path = made.path / "node.toml"
-    good = path.read_text()
-    for old, new in [("node = 1", "node = x"), ("127.0.0.1:7400", "nowhere"), ('role = "master"', 'role = "king"')]:
-        path.write_text(good.replace(old, new))
-        with pytest.raises(BadRequest, match=r"node\.toml|not an address"):
-            Directory(made.path)
+def test_status_says_when_a_certificate_is_to_be_renewed() -> None:
+    members: list[Json] = [{"node": node, "problem": None} for node in (1, 2, 3, 4)]
+    renewing.note_ends(members, {1: 100 * DAY, 2: 10 * DAY, 3: DAY}, 5 * DAY)
+    assert [one["certificate_until"] for one in members] == ["1970-04-11", "1970-01-11", "1970-01-02", None]
+    assert [one["problem"] and one["problem"].split(";")[0] for one in members] == [
+        None, "its certificate ends on 1970-01-11", "its certificate ended on 1970-01-02", None,
+    ]  # fmt: skip
