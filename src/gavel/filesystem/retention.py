@@ -134,7 +134,7 @@ def target(
     for policy in agreed:
         for keep in policy[1:]:
             first = max(_reach(now, keep.span), tids.micros(created))
-            _refuse_many(len(wanted) + _how_many(keep.what, first, tids.micros(horizon)))
+            _refuse_many(_how_many(keep.what, first, tids.micros(horizon)))  # before they are all listed
             wanted.update(map(tids.end_of, ends(keep.what, first, tids.micros(horizon))))
     there = frozenset(before.kept)
     kept = [tid for tid in sorted(wanted) if tid < horizon and (tid >= before.horizon or tid in there)]

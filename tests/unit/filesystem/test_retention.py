@@ -136,6 +136,12 @@ def test_too_many_states_are_refused_without_counting_them_one_by_one() -> None:
         kept("all:1d,hourly:1000y", "2024-05-10", created="1971-01-01")
 
 
+def test_what_several_policies_keep_counts_once() -> None:
+    now, hourly = micros("2024-06-01"), parse("all:1d,hourly:200d")
+    found = retention.target(now, 0, tids.make(now), [hourly, hourly], [], Horizon())
+    assert len(found.kept) == 199 * 24, "each alone is below the bound, twice their number is above"
+
+
 def test_the_nearest_kept_states_are_named() -> None:
     horizon = Horizon(100, (10, 20, 30))
     assert horizon.nearest(5) == (10,)
