@@ -97,6 +97,7 @@ class Attempt:
         self._runs = 0
         self._ended: Finished | None = None
         self._extents: dict[bytes, Extent] = {}  # asked for by the key that names them
+        self._wanted: dict[int, None] = {}  # places of all it has lacked: a later run must find them together
 
     # Running.
 
@@ -140,7 +141,12 @@ class Attempt:
     def _lacking(self, miss: Miss) -> list[Question]:
         asked: list[Question] = []
         wanted: dict[int, list[bytes]] = {}
+        if miss.extents:
+            self._runs -= 1  # it gets further each time
         for extent in miss.extents:
+            if extent.place not in self._wanted:
+                self._wanted[extent.place] = None
+                self._places.want(extent.place)
             source = self._places.source(extent)
             self._extents[source.key] = extent
             wanted.setdefault(source.at, []).append(source.key)
@@ -171,6 +177,12 @@ class Attempt:
             packed.spilled,
         )  # fmt: skip
         return [*(staging(naming.name, blob) for blob in packed.blobs), self.submitted]
+
+    def close(self) -> None:
+        """It has ended, in whatever way: what it has fetched is kept for its own sake no more."""
+        for place in self._wanted:
+            self._places.unwant(place)
+        self._wanted.clear()
 
     # Hearing.
 

@@ -51,6 +51,8 @@ class Places:
         self._sweep_at = PLACES_LEAST
         self._data: OrderedDict[int, Buffer] = OrderedDict()
         self._size = 0
+        self._wanted: dict[int, int] = {}  # by how many operations under way
+        self._pinned: dict[int, Buffer] = {}  # of these, what has come
         self._compress = Compressor().compress
 
     def __len__(self) -> int:
@@ -60,6 +62,11 @@ class Places:
         place, self._next = self._next, self._next + 1
         self._known[place] = means
         return place
+
+    @property
+    def kept(self) -> int:
+        """Bytes of file data that are at hand."""
+        return self._size + sum(map(len, self._pinned.values()))
 
     # Records that come and go.
 
@@ -102,6 +109,8 @@ class Places:
         if found is not None:
             self._data.move_to_end(place)
             return found
+        if place in self._pinned:
+            return self._pinned[place]
         means = self._known[place]
         if isinstance(means, Source):
             raise Miss((), (extent,))
@@ -121,8 +130,24 @@ class Places:
         """The stored bytes of an extent have come; raises Damaged unless they verify."""
         self._keep(extent.place, extents.restore(extent._replace(stored=len(data), codec=codec), data))
 
+    def want(self, place: int) -> None:
+        """An operation lacks an extent: once its bytes have come they stay until unwant(), however many there are."""
+        self._wanted[place] = self._wanted.get(place, 0) + 1
+
+    def unwant(self, place: int) -> None:
+        """The operation has ended."""
+        self._wanted[place] -= 1
+        if not self._wanted[place]:
+            del self._wanted[place]
+            raw = self._pinned.pop(place, None)
+            if raw is not None:
+                self._keep(place, raw)
+
     def _keep(self, place: int, raw: Buffer) -> None:
         """Have the bytes of an extent at hand, in place of those that were longest not asked for."""
+        if place in self._wanted:
+            self._pinned[place] = raw
+            return
         if place not in self._data:
             self._data[place] = raw
             self._size += len(raw)

@@ -91,6 +91,7 @@ class Remote:
 
     def ended(self, attempt: Attempt, outcome: Finished) -> None:
         """An operation has ended: ids that it reserved, and did not use, are for those to come."""
+        attempt.close()
         if outcome.tid and attempt.block is not None:
             self.ids.append(attempt.block)
 

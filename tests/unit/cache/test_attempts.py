@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gavel.cache.attempts import Attempt, Finished
+from gavel.cache.places import Places
 from gavel.cache.remote import Remote
 from gavel.errors import Collision, GavelError, HistoryPruned, QuorumLost, ReadOnly
 from gavel.keys import records
@@ -145,6 +146,26 @@ def test_a_long_transaction_goes_ahead_in_pieces(master: Master, remote: Remote)
     found, asked = drive(remote, master, put(**values))
     assert found.error is None and asked.count("Stage") == 3 and BODY_INLINE_MAX < 40 * 9000
     assert all(master.states[-1][k(key)] == value for key, value in values.items())
+
+
+def test_an_operation_may_read_more_than_is_kept(master: Master, remote: Remote) -> None:
+    """What one run has lacked the next must find together, or it never ends; afterwards it is dropped."""
+    keys = [records.extent(0, 5, 1000 * number) for number in range(1, 6)]
+
+    def write(tx: Transaction) -> None:
+        for number, key in enumerate(keys):
+            tx.put(key, extents.encode_view(tx.stage(bytes([number]) * 1000), 0, 1000))
+
+    def read(tx: Transaction) -> bytes:
+        shown = [extents.decode(tx.get(key) or b"") for key in keys]
+        return b"".join(bytes(tx.load(one.extent))[:1] for one in shown if one.extent is not None)
+
+    assert drive(remote, master, write)[0].error is None
+    other = Remote(b"client-number-02")
+    other.places = Places(limit=2000)
+    for _ in range(2):
+        assert drive(other, master, read)[0] == Finished(bytes(range(5)))
+        assert other.places.kept <= 2000
 
 
 def test_file_data_is_staged_read_back_shared_and_fetched_elsewhere(master: Master, remote: Remote) -> None:
