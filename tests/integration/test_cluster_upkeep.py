@@ -14,7 +14,7 @@ import gavel as api
 from gavel.cli import output
 from gavel.client.cluster import Cluster
 from gavel.errors import QuorumLost
-from tests.integration.test_cluster import SIZE, WAIT, Served, eventually, gavel
+from tests.integration.test_cluster import SIZE, WAIT, Served, edited, eventually, gavel
 
 SECRET = os.urandom(6000)
 
@@ -95,6 +95,7 @@ def test_two_masters_and_a_witness(served: Served) -> None:
     served.start(first)
     second, witness = served.join("b", first), served.join("w", first, "witness")
     served.start(second)
+    edited(witness, "log", "json")
     served.start(witness)
     eventually(lambda: served.roles(second) == {1: "master", 2: "master", 3: "witness"})
     assert "witness" in gavel("status", str(witness))
@@ -115,6 +116,11 @@ def test_two_masters_and_a_witness(served: Served) -> None:
     with connect(served, client, first) as fs:
         assert fs.read_bytes("/other") == SECRET
     assert json.loads(gavel("info", str(witness), "--json"))["records"] == 0
+    eventually(lambda: "member back" in served.log(witness))
+    lines = [json.loads(line) for line in served.log(witness).splitlines()]
+    assert all(one["node"] == 3 and one["time"] and one["message"] for one in lines)
+    told = [(one["event"], one.get("peer")) for one in lines]
+    assert told.count(("member lost", 1)) == told.count(("member back", 1)) == 1
     served.processes["w"].kill()
     served.processes["w"].wait()
     assert SECRET[:64] not in (witness / "volume.gavel").read_bytes()

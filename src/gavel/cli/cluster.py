@@ -33,6 +33,13 @@ class RoleName(StrEnum):
     CLIENT = "client"
 
 
+class LogStyle(StrEnum):
+    """How a daemon logs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def register(main: typer.Typer) -> None:
     """Add the commands of this family."""
     main.add_typer(app, name="cluster")
@@ -168,14 +175,14 @@ def remove(node: NODE, directory: AT = None, json: JSON = False) -> None:
 def serve(
     directory: DIRECTORY,
     unit: Annotated[bool, typer.Option("--unit", help="Print a systemd unit for it instead.")] = False,
+    log: Annotated[LogStyle | None, typer.Option(help="Log lines for people, or JSON; else as node.toml says.")] = None,
     key_file: KEY_FILE = None,
 ) -> None:
     """Serve a node until told to end. Logs to stderr; SIGHUP reads its configuration again."""
     import getpass
-    import logging
     import sys
 
-    from gavel.node import notify
+    from gavel.node import logs, notify
     from gavel.node.directory import Directory
     from gavel.node.keys import key_of
     from gavel.node.serving import run
@@ -184,7 +191,7 @@ def serve(
     if unit:
         print(notify.unit(str(Path(sys.argv[0]).absolute()), str(found.path), getpass.getuser()), end="")
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(found.settings.log if log is None else log.value, found.settings.node)
     key = key_of(str(found.volume), None if key_file is None else str(key_file)) if found.volume.exists() else None
     run(found, key)
 

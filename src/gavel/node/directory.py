@@ -23,6 +23,7 @@ from gavel.errors import BadRequest
 from gavel.limits import PATIENCE_SECONDS
 from gavel.node.book import Book
 from gavel.node.layout import CONFIGURATION, VOLUME
+from gavel.node.logs import STYLES
 from gavel.node.tokens import Tokens, write_private
 from gavel.runtime.dialler import address_of
 from gavel.runtime.tls import Material
@@ -41,6 +42,7 @@ class Settings(NamedTuple):
     http: str
     patience: int
     catch_up_rate: int  # MB a second; 0 for no ceiling
+    log: str  # one of logs.STYLES
 
 
 class Directory:
@@ -109,7 +111,7 @@ def given(cluster: bytes, node: int, role: Role, listen: str, advertise: str = "
     if advertise:
         address_of(advertise)
     return Settings(
-        cluster, node, role, name or socket.gethostname(), listen, advertise or listen, "", PATIENCE_SECONDS, 0
+        cluster, node, role, name or socket.gethostname(), listen, advertise or listen, "", PATIENCE_SECONDS, 0, "text"
     )
 
 
@@ -127,6 +129,7 @@ address = {_quoted(settings.address)}  # where others reach it
 http = {_quoted(settings.http)}  # HOST:PORT of /health and /metrics, in clear, for all who get there; "": nowhere
 patience = {settings.patience}  # seconds that its clients wait for a quorum
 catch_up_rate = {settings.catch_up_rate}  # MB a second that it gives nodes that catch up; 0: as many as they take
+log = {_quoted(settings.log)}  # text, or json: an object a line (read when it starts)
 """
 
 
@@ -145,6 +148,7 @@ def _read(path: Path) -> Settings:
             bytes.fromhex(found["cluster"]), int(found["node"]), Role[found["role"].upper()], str(found["name"]),
             str(found["listen"]), str(found["address"]), str(found.get("http", "")),
             int(found.get("patience", PATIENCE_SECONDS)), max(0, int(found.get("catch_up_rate", 0))),
+            str(found.get("log", "text")),
         )  # fmt: skip
     except FileNotFoundError:
         raise BadRequest(
@@ -152,6 +156,8 @@ def _read(path: Path) -> Settings:
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise BadRequest(f"{path} cannot be understood ({problem}); mend it, or put back what was there") from None
+    if settings.log not in STYLES:
+        raise BadRequest(f"{path}: log is {settings.log!r}; write one of {', '.join(STYLES)}")
     if len(settings.cluster) != 16:
         raise BadRequest(f"{path} names no cluster; put back what was there")
     needed = [] if settings.role is Role.CLIENT else [settings.listen, settings.address]

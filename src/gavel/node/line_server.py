@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final
 
-from gavel.errors import BadRequest
+from gavel.errors import BadRequest, GavelError
 from gavel.node import protocol
 from gavel.node.protocol import Json
 
@@ -79,5 +79,5 @@ class LineServer(ABC):
             name, args = protocol.call_of(line)
             return {"result": await self.answer(name, args, writer)}
         except Exception as problem:  # whatever went wrong belongs to the caller; the process goes on
-            log.info("a call failed: %s", problem, exc_info=not isinstance(problem, OSError))
+            log.info("a call failed: %s", problem, exc_info=not isinstance(problem, OSError | GavelError))
             return {"error": protocol.error_of(problem)}

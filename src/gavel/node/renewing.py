@@ -21,7 +21,7 @@ _RENEW_SECONDS: Final = 60 * 86_400  # so long before its end a certificate is t
 
 
 def note_ends(members: list[Json], ends: dict[int, int], now: float) -> None:
-    """Say of members until when their certificates are good (by node, seconds since 1970), and who should renew soon."""
+    """Say of members until when their certificates are good (`ends` by node, since 1970), and who should renew soon."""
     for one in members:
         end = ends.get(one["node"], 0)
         one["certificate_until"] = datetime.fromtimestamp(end, UTC).date().isoformat() if end else None

@@ -24,13 +24,14 @@ from gavel.client.cluster import Cluster
 from gavel.client.fs import Fs
 from gavel.client.volumes import caller
 from gavel.errors import BadRequest, GavelError
-from gavel.node import authority, notify
+from gavel.node import authority, logs, notify
 from gavel.node.calls import Call, Calls
 from gavel.node.courses import CourseFile
 from gavel.node.directory import Directory
 from gavel.node.health import Health
 from gavel.node.joining import Door
 from gavel.node.layout import SOCKET
+from gavel.node.news import News
 from gavel.node.node_service import NodeService
 from gavel.node.protocol import Json
 from gavel.node.renewing import note_ends
@@ -52,6 +53,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gavel.node")
 
+_NEWS_SECONDS = 1.0
+_FIRST_NEWS_SECONDS = 3.0  # links are made meanwhile
+_LEVELS = {  # of what is observed, where it is more than information
+    "master failed": logging.ERROR, "sync failed": logging.ERROR, "expelled": logging.ERROR,
+    "clock off": logging.WARNING, "registers kept": logging.WARNING, "checkpoint failed": logging.WARNING,
+    "away for too long": logging.WARNING, "catch-up impossible": logging.WARNING, "old copy": logging.WARNING,
+    "catch-up refused": logging.WARNING, "file data not taken": logging.WARNING,
+}  # fmt: skip
 FOUNDER = 1  # the node id of the master that founded its cluster
 
 
@@ -93,14 +102,16 @@ async def _serve(directory: Directory, key: Key | None, ready: Callable[[Json], 
             await daemon.start(device, key)
             _on_signals(daemon)
             message = {"directory": str(directory.path), "node": directory.settings.node, "pid": os.getpid()}
-            log.info("node %d serves at %s", directory.settings.node, directory.settings.listen)
+            settings = directory.settings
+            logs.event("serving", f"node {settings.node} serves at {settings.listen}", listen=settings.listen)
             notify.ready()
             ready(message)
             await daemon.over.wait()
         finally:
             notify.stopping()
+            logs.event("draining", "no new requests; those under way are answered")
             await daemon.close()
-            log.info("everything is durable")
+            logs.event("ended", "everything is durable" if daemon.sound else "ended; not everything could be written")
     finally:
         device.close()
 
@@ -127,7 +138,8 @@ class Daemon:
         self.master: Master | None = None
         self._closing: list[Callable[[], Any]] = []
         self._telling: set[asyncio.Task[None]] = set()
-        self._watch: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self.sound = True  # what was to be written was written
         self._certificate_ends = authority.ends(directory.material.certificate.read_bytes())
 
     def _party(self) -> Party:
@@ -170,7 +182,8 @@ class Daemon:
             self._closing.append(health.close)
         steward.start()
         self._closing.append(steward.close)
-        self._watch = asyncio.get_running_loop().create_task(self._tell_systemd())
+        loop = asyncio.get_running_loop()
+        self._background = [loop.create_task(self._tell_systemd()), loop.create_task(self._tell_news())]
 
     def _tended(self, master: Master) -> NodeService:
         """Upkeep of the volume, by itself when it is due and for whoever calls."""
@@ -186,15 +199,16 @@ class Daemon:
 
     async def close(self) -> None:
         """End in order; the volume is closed cleanly unless it has failed."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in self._background:
+            task.cancel()
         for task in self._telling:
             task.cancel()
         while self._closing:
             try:
                 await self._closing.pop()()
-            except GavelError:
-                log.exception("ending")
+            except GavelError as problem:
+                self.sound = False
+                logs.event("failed", f"while ending: {problem}", level=logging.ERROR)
 
     def reload(self) -> None:
         """Read the configuration and the certificate again; what is wrong with them is logged, and the old go on."""
@@ -212,9 +226,9 @@ class Daemon:
                 self.master.party = self._party()
                 self.master.replica.limit_catch_up(fresh.settings.catch_up_rate * 10**6)
             self._know_myself(address_of(fresh.settings.address)[1])
-            log.info("configuration and certificate were read again")
+            logs.event("reloaded", "configuration and certificate were read again")
         except GavelError as problem:
-            log.error("not reloaded: %s", problem)
+            logs.event("not reloaded", f"not reloaded: {problem}", level=logging.ERROR)
         notify.ready()
 
     def _door(self) -> Door:
@@ -234,7 +248,19 @@ class Daemon:
 
     def _observed(self, name: str, fields: dict[str, Any]) -> None:
         self.counters[name] += 1
-        log.info("%s %s", name, json.dumps(fields, default=str))
+        level = _LEVELS.get(name, logging.INFO)
+        about = {"peer" if field == "node" else field: value for field, value in fields.items()}
+        logs.event(name, f"{name} {json.dumps(about, default=str)}", level=level, **about)
+
+    async def _tell_news(self) -> None:
+        """Log what changes about the cluster, as far as this node sees it."""
+        assert self.master is not None
+        news = News(self.directory.settings.node)
+        await asyncio.sleep(_FIRST_NEWS_SECONDS)
+        while True:
+            for one in news.look(await self.master.status()):
+                logs.event(one.name, one.text, level=one.level, **one.fields)
+            await asyncio.sleep(_NEWS_SECONDS)
 
     async def _tell_systemd(self) -> None:
         pause = notify.watchdog_seconds()

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from gavel.errors import BadPeer, DoubleIdentity, GavelError, Untrusted
 from gavel.keys.tid import micros
+from gavel.node import logs
 from gavel.node.book import Book, Entry
 from gavel.quorum.messages import Member
 from gavel.quorum.requests import Reconfigure
@@ -87,7 +88,12 @@ class Steward:
 
     def entered(self, entry: Entry) -> None:
         """A node has joined through this one, or an entry was changed here."""
-        log.info("node %d is in the book: %s at %s", entry.node, Role(entry.role).name.lower(), entry.address)
+        role = Role(entry.role).name.lower()
+        if entry.removed:
+            logs.event("removed", f"node {entry.node} leaves the cluster", peer=entry.node)
+        else:
+            text = f"node {entry.node} is in the book: {role} at {entry.address}"
+            logs.event("in the book", text, peer=entry.node, role=role, address=entry.address)
         self.spread()
 
     def spread(self, but: int = 0) -> None:
