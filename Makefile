@@ -39,8 +39,11 @@ lint: env
 bench: env
 	$(BIN)/python -m benchmarks --large
 
+# A mount for so long, then a cluster for as long; SOAK=mount or SOAK=cluster is one of them.
+SOAK ?= mount cluster
 soak: env
-	$(BIN)/python -m soak --seconds $(SECONDS)
+	$(if $(filter mount,$(SOAK)),$(BIN)/python -m soak --seconds $(SECONDS))
+	$(if $(filter cluster,$(SOAK)),$(BIN)/python -m soak --cluster --seconds $(SECONDS))
 
 long: env
 	GAVEL_SOAK=1 $(BIN)/python -m pytest tests/sim tests/crash tests/properties tests/integration --timeout=0

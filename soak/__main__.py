@@ -1,4 +1,5 @@
-"""`python -m soak [--seconds 7200] [--report FILE]`: mixed load on a mount, with upkeep beside it, and a verdict.
+"""`python -m soak [--cluster] [--seconds 7200] [--report FILE]`: mixed load on a mount, with upkeep beside it, and a
+verdict; or load on a cluster under faults (cluster.py).
 
 Workers make, write, rename and remove files, look at the past and undo, and compare all of it with a model. Meanwhile
 prune, reblock, scrub and dedup follow one another without end, and memory and descriptors of the mount's process are
@@ -25,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.places import run_gavel
-from soak import verdict
+from soak import cluster, verdict
 from soak.load import Worker
 from soak.model import compare
 from soak.mounted import Mounted, upkeep
@@ -154,6 +155,7 @@ class Soak:
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--cluster", action="store_true", help="masters and clients under faults instead: cluster.py")
     parser.add_argument("--seconds", type=float, default=7200, help="how long (two hours)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -164,18 +166,26 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def soak(base: Path, options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
+    """Run it in a directory; the report, and what was wrong."""
+    run = Soak(base, options)
+    run.run()
+    return run.report(), [*run.faults, *run.leaks()]
+
+
 def main() -> int:
     """Run, say what came of it; the exit code."""
     options = arguments()
+    lacking = cluster.needs() if options.cluster else ""
+    if lacking:
+        print(f"no soak of a cluster here: {lacking}", file=sys.stderr)
+        return 1
     base = options.base or Path(tempfile.mkdtemp(prefix="gavel-soak-"))
     base.mkdir(exist_ok=True)
-    soak = Soak(base, options)
-    soak.run()
-    report = soak.report()
+    report, bad = cluster.soak(base, options) if options.cluster else soak(base, options)
     if options.report:
         options.report.write_text(json.dumps(report) + "\n")
     print(json.dumps({name: value for name, value in report.items() if name != "samples"}, indent=1))
-    bad = [*soak.faults, *soak.leaks()]
     if bad:
         print(f"not flat, or not sound; everything is left in {base}", *bad, sep="\n  ", file=sys.stderr)
         return 1

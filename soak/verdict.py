@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 RISE_MAX = 0.1
 CONNECTIONS = 3  # of upkeep and of workers: a look may find each of them open, all through a quarter
+LEAST = 8  # samples, to say anything
 MEMORY_SECONDS = 600.0  # a shorter run does not fill the caches
 
 
@@ -47,7 +48,7 @@ def rise(samples: list[Sample]) -> float:
 
 def leaks(samples: list[Sample], *, judge_memory: bool | None = None) -> list[str]:
     """What is not flat in a whole run, as sentences; by default memory is judged if the run was long enough."""
-    if len(samples) < 8:
+    if len(samples) < LEAST:
         return [f"there are only {len(samples)} samples, too few to say anything"]
     first, last = samples[0].seconds, samples[-1].seconds
     quarter = (last - first) / 4

@@ -13,6 +13,7 @@ Numbers of the lab stay: a node that was wiped comes back under its number with 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -134,7 +135,7 @@ class Lab:
 
     def add(self, role: Role = Role.MASTER) -> int:
         """One more node, which runs when this returns; its number in the lab."""
-        number = max(self.nodes, default=0) + 1
+        number = next(number for number in itertools.count(1) if number not in self.nodes)
         self._join(number, role)
         return number
 
