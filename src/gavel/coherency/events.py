@@ -19,9 +19,9 @@ class ToMaster(NamedTuple):
 
 
 class Established(NamedTuple):
-    """These are held now, and were not before: what an ask wanted, and more if it was granted wider. Records that are
-    known up to `tid` at least are current from now on; older ones have to be looked at. `number`: the ask that is
-    fulfilled; None if it came by itself. The cache calls done(number) when it has used it."""
+    """These are held now, and were not before in any mode: what an ask wanted, and more if it was granted wider.
+    Records that are known up to `tid` at least are current from now on; older ones have to be looked at. `number`: the
+    ask that is fulfilled; None if it came by itself. The cache calls done(number) when it has used it."""
 
     number: int | None
     ranges: list[Granted]

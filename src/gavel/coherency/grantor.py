@@ -184,6 +184,8 @@ class Grantor:
             self._refuse(session, ask, FLOOD)
         else:
             waiting = Waiting(session, ask, now) if old is None else old
+            if waiting.wants != ask.wants:
+                waiting.reach = None
             waiting.ask, waiting.wants = ask, ask.wants
             if not self._grant(waiting, self._queue.older(waiting.place), None, now):
                 session.waiting[ask.number] = waiting
@@ -348,23 +350,11 @@ class Grantor:
             return Admission.GO
         if self._obstructed(session, reads, writes, tokens is None, now):
             return Admission.BUSY
-        intent = self._intents.pop(_name(session, reads, writes), None)
-        if intent is not None:
-            self._queue.remove(intent)
+        if self._intents:
+            intent = self._intents.pop(_name(session, reads, writes), None)
+            if intent is not None:
+                self._queue.remove(intent)
         return Admission.GO
-
-    def clear(self, session: bytes, writes: Sequence[bytes] | None, now: int) -> bool:
-        """Whether a value of a transaction that was not admitted here may be accepted: nobody else holds a lease over
-        what it writes (None: unknown, so anything). If not, that is recalled; ask again."""
-        if self.wake_at is not None and now >= self.wake_at:
-            self.tick(now)
-        if self.in_grace(now) and self._rules.grace:
-            return False
-        if not self._rules.accept_waits:
-            return True
-        if writes is None:
-            return not any(len(other.held) for other in self._sessions.values() if other.name != session)
-        return not self._obstructed(session, (), sorted(writes), False, now)
 
     def _obstructed(self, name: bytes, reads: Sequence[Range], writes: Sequence[bytes], queued: bool, now: int) -> bool:
         """Whether leases of others are in the way, or, if it is to stand in the queue, who came before it."""
@@ -393,8 +383,8 @@ class Grantor:
         return True
 
     def block(self, transaction: Hashable, writes: Sequence[bytes] | None) -> None:
-        """The transaction was admitted, or is about to be accepted, here: nothing new is granted over these lease keys
-        (None: unknown, so over anything) until unblock(). Again for one that is blocked already: these replace them."""
+        """The transaction was admitted here, before a restart perhaps, or carried into this epoch: nothing new is
+        granted over these lease keys (None: unknown, so over anything) until unblock(). The last call counts."""
         self._blocks.add(transaction, writes)
 
     def unblock(self, transaction: Hashable, now: int) -> None:

@@ -290,6 +290,7 @@ class Holder:
         if message.released < master.acked and self._rules.released_since:
             return
         self._clock = max(self._clock, message.clock)
+        self.known = max([self.known, *(tid for _, _, _, tid in message.ranges)])
         less = master.since(message.released) + [leaving.want for leaving in self._leaving.values()]
         if not self._rules.released_since:
             less = []
@@ -348,6 +349,7 @@ class Holder:
     def _recalled(self, master: Standing, recall: Recall, now: int) -> None:
         key = master.node, recall.number
         want = Want(recall.lo, recall.hi, recall.to)
+        old = self._deferred.pop(key, None)
         if key in self._answered or any(key in leaving.sources for leaving in self._leaving.values()):
             return
         for leaving in self._leaving.values():
@@ -356,17 +358,14 @@ class Holder:
                 leaving.sources.append(key)
                 return
         if not self._holdings.above(want) and not any(lo < want.hi and want.lo < hi for lo, hi, _ in self._leaves()):
-            self._deferred.pop(key, None)
             self._release([want], self.known, [key])
             return
-        old = self._deferred.get(key)
         limit = old.limit if old is not None else max(master.until.values(), default=0)
         if now < limit and self._pinned(recall, now):
             self._deferred[key] = _Deferred(recall, limit)
             self._measure(now)
             self._arm(now)
         else:
-            self._deferred.pop(key, None)
             self._numbers += 1
             self._leaving[self._numbers] = _Leaving(want, [key])
             self._lower(want, now)
@@ -395,6 +394,7 @@ class Holder:
             deferred = self._deferred.get((node, number))
             if deferred is not None:
                 self._recalled(self._masters.of(node), deferred.recall, now)
+        self._measure(now)
         self._arm(now)
 
     # Time.

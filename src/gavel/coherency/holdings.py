@@ -74,15 +74,15 @@ class Holdings:
             self._support.change(lo, hi, lambda old: None if old is None else (old[0], max(old[1], known)))
 
     def review(self, lo: bytes, hi: bytes, now: int, gained: list[Granted]) -> list[Want]:
-        """Find out what is held of [lo, hi) now: adds to `gained` what was not held before, with how new data must be;
-        what was held in a higher mode, and the mode that is left."""
+        """Find out what is held of [lo, hi) now: adds to `gained` what was not held in any mode before, with how new
+        data must be. Returns what was held in a higher mode, with the mode that is left."""
         lost: list[Want] = []
         for low, high, value in self._support.whole(lo, hi):
             support, tid = value or (0, 0)
             mode = self._mode(support, now)
             for a, b, old in self.modes.whole(low, high):
-                if mode > (old or NONE):
-                    gained.append(Granted(a, b, mode, 0 if old else tid))
+                if mode and not old:
+                    gained.append(Granted(a, b, mode, tid))
                 elif mode < (old or NONE):
                     lost.append(Want(a, b, mode))
             self.modes.set(low, high, mode or None)

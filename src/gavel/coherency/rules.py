@@ -15,7 +15,6 @@ class Rules:
 
     # Masters: transactions.
     propose_waits: bool = True  # nothing is proposed against a lease of somebody else
-    accept_waits: bool = True  # nor accepted that was not admitted here
     grants_wait: bool = True  # nothing is granted over an open write
     fence: bool = True  # what was written under a lease is refused where that very grant no longer stands
     release_clock: bool = True  # a release moves the clock past what was seen and written

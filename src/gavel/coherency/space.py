@@ -34,6 +34,8 @@ def lease_range(lo: bytes, hi: bytes) -> Range:
     low, high = lo.ljust(_LOCALITY, b"\0"), hi.ljust(_LOCALITY, b"\0")
     if low[:3] == high[:3]:
         return low[:2] + low[3:_LOCALITY], high[:2] + _above(hi, 3, _LOCALITY)
+    if len(lo) > _PFS and hi == after(lo[:3]):  # to the end of the locality, as record_ranges() has it
+        return low[:2] + low[3:_LOCALITY], _pfs_end(low[:3])
     return low[:2], _pfs_end(hi if len(hi.rstrip(b"\0")) > _PFS else high[:2])
 
 
