@@ -24,6 +24,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks import catching_up
 from benchmarks.measure import Row, timed
 from benchmarks.places import scratch
 from gavel.client import operations
@@ -55,9 +56,9 @@ def run(large: bool) -> list[Row]:
         rows += _contended(lab, CONTENDERS if large else 4, 10 if large else 1, p50)
         rows += _bulk(lab, 512 if large else 8)
         rows += _faults(lab, large)
-        if large:
-            rows.append(_catch_up(lab, 1024 if lab.mounted else 512))  # what bulk has left there
-        return rows
+    with scratch() as base, running(base / "lab") as lab:
+        rows += catching_up.rows(lab, *((100_000, 10_240, 10) if large else (200, 10_240, 1)))
+    return rows
 
 
 @contextmanager
@@ -327,15 +328,6 @@ def _bulk(lab: Lab, mib: int) -> list[Row]:
         rows.append(figure(f"write {mib} MiB, fsync at the end, {name}", "MB/s", megabytes / wall, ">= 200"))
         rows.append(figure(f"  ... CPU of each master, {name}", "ms a MB", each * 1000))
     return rows
-
-
-def _catch_up(lab: Lab, mib: int) -> Row:
-    """The volume holds little more than `mib` of file data by now."""
-    begin = time.perf_counter()
-    lab.wipe(MASTERS)
-    _settle(lab)
-    wall = time.perf_counter() - begin
-    return figure("catch-up of a wiped master, its start included", "MB/s", mib * 1.048576 / wall, ">= 80")
 
 
 def _idle(lab: Lab, seconds: float) -> list[Row]:

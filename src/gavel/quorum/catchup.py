@@ -40,7 +40,7 @@ class Progress:
             self._samples.clear()
         self.position, self.total = position, total
         samples = self._samples
-        if total and (not samples or now - samples[-1][0] >= SAMPLE):
+        if total and position and (not samples or now - samples[-1][0] >= SAMPLE):
             samples.append((now, position))
             del samples[:-SAMPLES]
 
@@ -49,7 +49,7 @@ class Progress:
         if not self._samples:
             return None
         since, before = self._samples[0]
-        if self.position <= before or now - since < SAMPLE // 2:
+        if self.position <= before or now - since < SAMPLE:
             return None
         return (self.total - self.position) * (now - since) // (self.position - before) // 1_000_000
 

@@ -6,16 +6,19 @@ a state that was once true, a crash loses what was not durable and nothing else,
 go on, with any peer. Prune and relocation here or there make no difference (portable.py).
 
 The trees give changes by key. To tell them by tid, the teller walks what changed and keeps the changes of the lowest
-tids, a *window* of about limits.CATCH_UP_WINDOW; when these are told it walks again. A call does a bounded part of a
-walk; a piece may be empty for that reason.
+tids, a *window* of limits.CATCH_UP_WINDOW or up to twice as many; when these are told it walks again. A call does a
+bounded part of a walk; a piece may be empty for that reason. What a call finds is sorted there and then, and the runs
+are merged while they are told, so that no call sorts a window.
 
 A cursor is MessagePack [tid, key, position, total, calls]: told is everything up to (tid, key).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
+from heapq import merge
 
 import msgspec
 
@@ -105,8 +108,10 @@ class _Stream:
         self._counting = not cursor.total  # the first walk tells how much there is
         self._history = history
         self._lo, self._hi = lo, hi
-        self.ready: list[Change] = []  # the window, once the walk is through
-        self.at = 0
+        self.next: Change | None = None  # to be told, once the walk is through
+        self._runs: list[list[Change]] = []  # the window, sorted runs of it
+        self._found = 0  # changes in it
+        self._merged: Iterator[Change] = iter(())
         self._walk: Iterator[Change] | None = None
         self._cut = 0  # changes above this tid wait for a later window
         self._begin()
@@ -117,7 +122,7 @@ class _Stream:
         self._walk = self._history.changes(since, self._hi)
         self._drops = self._volume.drops
         self._cut = self._hi
-        self.ready, self.at = [], 0
+        self._runs, self._found = [], 0
 
     @property
     def places_stand(self) -> bool:
@@ -137,47 +142,64 @@ class _Stream:
     @property
     def through(self) -> bool:
         """Whether all was told."""
-        return self._walk is None and self.at == len(self.ready) and self._cut == self._hi
+        return self._walk is None and self.next is None and self._cut == self._hi
 
     def step(self) -> None:
         """Walk a bounded part of what changed."""
         assert self._walk is not None
-        counting, told, found = self._counting, (self.cursor.tid, self.cursor.key), self.ready
+        counting, told, cut = self._counting, (self.cursor.tid, self.cursor.key), self._cut
+        found: list[Change] = []
+        over = False
         for number, change in enumerate(self._walk, 1):
             if counting:
                 self.total += _weight(change.key, change.new)
-            if change.tid <= self._cut and (change.tid, change.key) > told:
+            if change.tid <= cut and (change.tid, change.key) > told:
                 found.append(change)
             if number == CATCH_UP_STEP:
                 break
         else:
+            over = True
+        if found:
+            found.sort(key=_order)
+            self._runs.append(found)
+            self._found += len(found)
+        if self._found > 2 * CATCH_UP_WINDOW:
+            self._leave()
+        if over:
             self._walk, self._counting = None, False
-            self._sort()
-        if len(found) > 2 * CATCH_UP_WINDOW:
-            self._sort()
+            self._merged = merge(*self._runs, key=_order)
+            self._runs = []
+            self.take()
 
-    def _sort(self) -> None:
-        """Order what was found, and leave what is beyond a window for later, whole transactions at a time."""
-        found = self.ready
-        found.sort(key=_order)
-        if len(found) > CATCH_UP_WINDOW:
-            cut = found[CATCH_UP_WINDOW - 1].tid
-            end = CATCH_UP_WINDOW
-            while end < len(found) and found[end].tid == cut:
-                end += 1
-            if end < len(found):
-                self._cut = cut
-                del found[end:]
+    def _leave(self) -> None:
+        """Leave what is beyond a window for later, whole transactions at a time; a sample says where that is."""
+        sample = sorted(change.tid for run in self._runs for change in run[:: CATCH_UP_STEP // 50 or 1])
+        cut = sample[len(sample) * CATCH_UP_WINDOW // self._found]
+        if cut >= self._cut:
+            return
+        self._cut = cut
+        for run in self._runs:
+            del run[bisect_right(run, cut, key=_tid) :]
+        self._found = sum(map(len, self._runs))
+
+    def take(self) -> Change | None:
+        """The next change to tell, and go on behind it."""
+        change, self.next = self.next, next(self._merged, None)
+        return change
 
     def advance(self, cursor: Cursor) -> None:
         """Everything up to here was told; when the window is empty, walk for the next one."""
         self.cursor = cursor
-        if self._walk is None and self.at == len(self.ready) and self._cut < self._hi:
+        if self._walk is None and self.next is None and self._cut < self._hi:
             self._begin()
 
 
 def _order(change: Change) -> tuple[int, bytes]:
     return change.tid, change.key
+
+
+def _tid(change: Change) -> int:
+    return change.tid
 
 
 class Teller:
@@ -215,11 +237,9 @@ class Teller:
         return data, following, here.position, stream.total
 
     def _fill(self, stream: _Stream, told: list[Told], blobs: dict[bytes, Blob], limit: int) -> Cursor:
-        ready, here = stream.ready, stream.cursor
+        here = stream.cursor
         tid, key, position, size = here.tid, here.key, here.position, 0
-        while stream.at < len(ready) and size < limit:
-            change = ready[stream.at]
-            stream.at += 1
+        while size < limit and (change := stream.take()) is not None:
             if not told or change.tid != tid:
                 told.append(Told(change.tid, [], [], True))
             tid, key = change.tid, change.key
@@ -231,7 +251,7 @@ class Teller:
             told[-1].values.append(value)
             size += _OVERHEAD + len(key) + len(value or b"")
             position += _weight(key, change.new)
-        if stream.at < len(ready) and ready[stream.at].tid == tid:
+        if stream.next is not None and stream.next.tid == tid:
             told[-1] = Told(tid, told[-1].keys, told[-1].values, False)
         return Cursor(tid, key, position, here.total, here.calls)
 
