@@ -307,3 +307,20 @@ def test_a_lab_is_cut_stopped_wiped_and_comes_back(tmp_path: Path) -> None:
         eventually(lambda: up() == {"n1", "n2", "n3"})
     finally:
         lab.down()
+
+
+@pytest.mark.skipif(not _can_cut(), reason="network namespaces need root and ip(8)")
+def test_two_labs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They took the same addresses if the sums of their paths were alike."""
+    monkeypatch.setattr("gavel.node.lab.zlib.crc32", lambda path: 7 if path.endswith(b"one") else 7 + 254 * 3)
+    labs = [Lab.make(tmp_path / name, 1) for name in ("one", "two")]
+    try:
+        for one in labs:
+            assert [member["node"] for member in one.ask("status", {})["members"]] == [1]
+        assert len({one.nodes[1]["address"] for one in labs}) == 2
+        if labs[0].mounted:
+            (labs[0].mnt / "here").write_text("one")
+            assert not (labs[1].mnt / "here").exists()
+    finally:
+        for one in labs:
+            one.down()

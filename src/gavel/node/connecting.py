@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from functools import partial
 
 import uvloop
 
 from gavel.client.cluster import Cluster
 from gavel.client.volumes import caller
 from gavel.errors import BadRequest
-from gavel.node.reach import Reach, reach
+from gavel.node.reach import Reach, reach, remember
 from gavel.runtime.remote import RemoteEngine
 
 
@@ -60,4 +61,6 @@ def connected(found: Reach, patience: float | None = None) -> Cluster:
 def engine_of(found: Reach, patience: float | None = None) -> RemoteEngine:
     """An engine for the cluster on the running event loop."""
     seconds = found.patience if patience is None else patience
-    return RemoteEngine(found.addresses, found.nodes, found.party, found.context, patience_seconds=seconds)
+    engine = RemoteEngine(found.addresses, found.nodes, found.party, found.context, patience_seconds=seconds)
+    engine.on_members = partial(remember, found.directory)
+    return engine

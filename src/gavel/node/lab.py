@@ -13,16 +13,20 @@ Numbers of the lab stay: a node that was wiped comes back under its number with 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -40,6 +44,7 @@ from gavel.wire.messages import Role
 
 SIZE: Final = 16 * 1024**3
 PORT: Final = 7400
+_NETWORKS: Final = 254
 _START_SECONDS: Final = 60
 _STOP_SECONDS: Final = 30
 _TOKEN_SECONDS: Final = 600
@@ -65,10 +70,11 @@ class Lab:
         where.mkdir(parents=True, exist_ok=True)
         if any(where.iterdir()):
             raise BadRequest(f"{where} is not empty; name a directory of its own for the lab")
-        net = _network(where) if _can_cut() else ""
-        (where / "lab.json").write_text(json.dumps({"network": net, "nodes": {}}), encoding="utf-8")
-        lab = cls(where)
-        lab._connect()
+        with _one_at_a_time():
+            net = _network(where) if _can_cut() else ""
+            (where / "lab.json").write_text(json.dumps({"network": net, "nodes": {}}), encoding="utf-8")
+            lab = cls(where)
+            lab._connect()
         first = lab._place(1)
         made = joining.create(str(first), lab._nodes["1"]["address"], name="n1")
         founding.make(made.path, SIZE, None)
@@ -300,6 +306,9 @@ class Lab:
         if not net:
             return
         bridge = _name(self.path)
+        other = _networks().get(net, bridge)
+        if other != bridge:
+            raise BadRequest(f"another lab ({other}) uses the network {net}.0/24 of this one; take that down first")
         if not _ip("link", "show", bridge, check=False):
             _ip("link", "add", bridge, "type", "bridge")
             _ip("address", "add", f"{net}.254/24", "dev", bridge)
@@ -370,8 +379,28 @@ def _name(path: Path) -> str:
 
 
 def _network(path: Path) -> str:
-    """The first three bytes of the lab's addresses, in 10.213.0.0/16."""
-    return f"10.213.{zlib.crc32(str(path).encode()) % 254 + 1}"
+    """The first three bytes of a new lab's addresses, in 10.213.0.0/16: a network that nobody here has."""
+    first, taken = zlib.crc32(str(path).encode()), _networks()
+    for step in range(_NETWORKS):
+        net = f"10.213.{(first + step) % _NETWORKS + 1}"
+        if net not in taken:
+            return net
+    raise BadRequest(f"all {_NETWORKS} networks for labs are in use; end some by `gavel lab down DIR`")
+
+
+def _networks() -> dict[str, str]:
+    """The networks of labs that are up, with the interface that has them."""
+    done = subprocess.run(["ip", "-o", "-4", "address"], capture_output=True, text=True, check=False)
+    found = re.findall(r"^\d+:\s+(\S+)\s+inet (10\.213\.\d+)\.254/24", done.stdout, flags=re.MULTILINE)
+    return {net: interface for interface, net in found}
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Labs that are made at the same time take different networks."""
+    with open(Path(tempfile.gettempdir()) / f"gavel-labs-{os.geteuid()}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _ip(*words: str, check: bool = True) -> bool:

@@ -9,19 +9,26 @@ under ~/.config/gavel whose address book has one of the hosts, else the only one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import secrets
 import ssl
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from gavel.errors import BadRequest, Unreachable
+from gavel.node.book import Entry
 from gavel.node.directory import Directory
 from gavel.node.layout import looks_like_node
+from gavel.node.protocol import Json
 from gavel.runtime import tls
 from gavel.runtime.dialler import Dialler, address_of
 from gavel.runtime.exchange import Arrival, Exchange
+from gavel.runtime.remote import address_in
 from gavel.transaction import requests
 from gavel.wire.connection import Answered, Opened, Party
 from gavel.wire.messages import Role
@@ -33,6 +40,7 @@ _SECONDS = 5
 class Reach(NamedTuple):
     """What it takes to be a client of a cluster. `nodes` are the ids of those at `addresses`, 0 where not known."""
 
+    directory: Directory
     addresses: list[str]
     nodes: list[int]
     party: Party
@@ -53,7 +61,28 @@ def reach(url: str) -> Reach:
             addresses.append(entry.address)
     party = Party(settings.cluster, 0, secrets.token_bytes(16), Role.CLIENT, settings.name)
     nodes = [known.get(address, 0) for address in addresses]
-    return Reach(addresses, nodes, party, tls.dialling(directory.material), settings.patience, pfs)
+    return Reach(directory, addresses, nodes, party, tls.dialling(directory.material), settings.patience, pfs)
+
+
+def remember(directory: Directory, members: list[Json]) -> None:
+    """Have a client's address book say what a master tells of the members; what cannot be written is not needed."""
+    book = directory.book()
+    fresh: dict[int, Entry] = {}
+    for one in members:
+        try:
+            node, address, role = int(one["node"]), address_in(str(one["url"])), Role[str(one["wanted"]).upper()]
+        except (KeyError, ValueError):
+            continue  # told by another release
+        before = book.entries.get(node)
+        entry = Entry(node, address, role, str(one["name"]), before.key if before is not None else b"", 0)
+        if before is None or msgspec.structs.replace(before, stamp=0) != entry:
+            fresh[node] = msgspec.structs.replace(entry, stamp=time.time_ns())
+    gone = {entry.node for entry in book.members()} - {one["node"] for one in members}
+    for node in gone:
+        fresh[node] = msgspec.structs.replace(book.entries[node], removed=True, stamp=time.time_ns())
+    with contextlib.suppress(OSError):
+        for entry in fresh.values():
+            book.put(entry)
 
 
 def split(url: str) -> tuple[list[str], str]:
@@ -114,7 +143,9 @@ async def _status(found: Reach) -> dict[str, Any]:
     diallers = [Dialler(exchange, address, found.context, random.random) for address in found.addresses]
     try:
         async with asyncio.timeout(_SECONDS):
-            return await told
+            fields = await told
+        remember(found.directory, [one for one in fields.get("members", ()) if one.get("url")])
+        return fields
     except TimeoutError:
         problems = [str(dialler.problem) for dialler in diallers if dialler.problem is not None]
         raise Unreachable(SCHEME + ",".join(found.addresses), problems[0] if problems else "no answer") from None

@@ -10,7 +10,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gavel.effects import Arm, Event, PeerDown, PeerUp, Received, Reply, Requested, Send, Ticked
 from gavel.errors import GavelError
@@ -24,6 +24,14 @@ from gavel.transaction.requests import Stage
 from gavel.wire.connection import Opened, Party
 from gavel.wire.session import Ask, Blob, Question, Session
 from gavel.wire.session import Stage as StageBlob
+
+_FIRST_LOOK_SECONDS: Final = 0.5  # a program that ends sooner has no use for more masters
+_LOOK_SECONDS: Final = 60.0
+
+
+def address_in(url: str) -> str:
+    """The address in the URL of one node."""
+    return url.partition("://")[2]
 
 
 class RemoteEngine(ClusterEngine):
@@ -53,6 +61,8 @@ class RemoteEngine(ClusterEngine):
         self._diallers = [self._dialler(address) for address in addresses]
         self._name = me.incarnation
         self._stepping = False
+        self.on_members: Callable[[list[dict[str, Any]]], None] = lambda members: None  # as a master tells them
+        self._later = self.loop.call_later(_FIRST_LOOK_SECONDS, self._look_round)
 
     def _dialler(self, address: str) -> Dialler:
         return Dialler(self._exchange, address, self._context, random.random)
@@ -75,9 +85,23 @@ class RemoteEngine(ClusterEngine):
                 self._diallers.append(self._dialler(address))
                 self._session.add()
 
+    def _look_round(self) -> None:
+        """Ask who the masters are by now."""
+        self._later = self.loop.call_later(_LOOK_SECONDS, self._look_round)
+        self._ask(requests.Status(), self._told)
+
+    def _told(self, answer: requests.Answer | GavelError) -> None:
+        super()._told(answer)
+        members = answer.fields.get("members") if isinstance(answer, requests.Told) else None
+        found = [one for one in members or () if one.get("url")]
+        if found and not self._closed:
+            self.learn({address_in(one["url"]): one["node"] for one in found if one["role"] == "master"})
+            self.on_members(found)
+
     async def close(self) -> None:
         """End the links; what is under way raises QuorumLost."""
         self._closed = True
+        self._later.cancel()
         for dialler in self._diallers:
             await dialler.close()
         self._give_up()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from itertools import zip_longest
+from typing import Any
 
 from gavel.errors import BadRequest, HistoryPruned
 from gavel.keys import records
@@ -24,6 +25,7 @@ class Master:
     """Every version of every record; tids are 256, 512, ..., or times of a `clock` (ns)."""
 
     def __init__(self, page: int = PAGE, clock: Callable[[], int] = lambda: 0) -> None:
+        self.status: dict[str, Any] = {}  # more of what it tells of itself
         self._clock = clock
         self.tid = 256
         self.page = page
@@ -94,7 +96,7 @@ class Master:
             case requests.Changes():
                 return self._changes(question)
             case requests.Status():
-                return requests.Told({"total": 1 << 40, "free": 1 << 39})
+                return requests.Told({"total": 1 << 40, "free": 1 << 39, **self.status})
         raise BadRequest(f"{question!r} is not asked here")
 
     def _versions(self, key: bytes, until: int) -> list[tuple[int, int | None, bytes]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gavel.errors import BadRequest
-from gavel.node import notify, reach
+from gavel.node import joining, lab, notify, reach
 from gavel.node.calls import Calls, call
 from gavel.node.health import Health, healthy
 from gavel.node.protocol import Json, Refused
@@ -72,6 +72,34 @@ def test_a_call_is_answered_or_refused_as_it_was_there(tmp_path: Path) -> None:
 def test_a_path_that_no_socket_can_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="too long"):
         asyncio.run(Calls(tmp_path / ("x" * 100), {}).start())
+
+
+def test_what_a_master_tells_of_the_members_is_remembered(tmp_path: Path) -> None:
+    made = joining.create(str(tmp_path / "a"), "h1:7400")
+
+    def told(*members: tuple[int, str, str]) -> list[tuple[int, str, int]]:
+        rows = [{"node": n, "url": f"gavel://{at}", "wanted": role, "name": "x"} for n, at, role in members]
+        reach.remember(made, [*rows, {"node": 99}])
+        return [(entry.node, entry.address, entry.role) for entry in made.book().members()]
+
+    first = (1, "h1:7400", "master")
+    assert told(first, (2, "h2:7400", "slave")) == [(1, "h1:7400", 1), (2, "h2:7400", 2)]
+    stamps = [entry.stamp for entry in made.book().members()]
+    told(first, (2, "h2:7400", "slave"))
+    assert [entry.stamp for entry in made.book().members()] == stamps, "nothing is new"
+    assert told((1, "h5:7400", "master"), (3, "h3:7400", "master")) == [(1, "h5:7400", 1), (3, "h3:7400", 1)]
+    assert made.book().entries[2].removed
+
+
+def test_labs_take_networks_that_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[str, str] = {}
+    monkeypatch.setattr(lab, "_NETWORKS", 3)
+    monkeypatch.setattr(lab, "_networks", lambda: taken)
+    for number in range(3):
+        taken[lab._network(tmp_path)] = f"gv{number}"
+    assert sorted(taken) == ["10.213.1", "10.213.2", "10.213.3"]
+    with pytest.raises(BadRequest, match="all 3 networks"):
+        lab._network(tmp_path)
 
 
 def test_urls() -> None:

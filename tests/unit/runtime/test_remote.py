@@ -92,6 +92,33 @@ def test_operations_at_once_collide_and_all_happen_once() -> None:
     run(test)
 
 
+def test_a_client_that_knows_one_master_learns_the_others_and_goes_on_with_them() -> None:
+    async def test() -> None:
+        async with cluster() as (known, fronts):
+            me = Party(CLUSTER, 0, b"client-number-02", Role.CLIENT)
+            told: list[Any] = []
+            engine = RemoteEngine(known.addresses[:1], [9], me, None)
+            engine.on_members = told.append
+            try:
+                members = [
+                    {"node": node, "url": f"gavel://{address}", "role": "witness" if node == 3 else "master"}
+                    for node, address in enumerate(known.addresses, 1)
+                ]
+                fronts[0].master.status = {"members": members}
+                assert await engine.run(increment) == 1
+                assert engine._coord == 1, "who answers is who it says it is, not who was there before"
+                await engine.measure()
+                assert engine.addresses == known.addresses[:2] and told == [members]
+                fronts[0].leaving = True
+                assert await engine.run(increment) == 2
+                assert await engine.run(increment) == 3
+                assert engine.in_use == 1
+            finally:
+                await engine.close()
+
+    run(test)
+
+
 def test_another_thread_waits_for_its_result() -> None:
     async def test() -> None:
         async with cluster() as (engine, _):
