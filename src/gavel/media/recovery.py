@@ -58,12 +58,16 @@ def read_header(device: Device) -> Header:
 
 
 def newest_header(device: Device) -> Header:
-    """The newest header; raises NotAVolume, NewerFormat, or Damaged when headers are there but none verifies."""
+    """The newest header; raises NotAVolume, NewerFormat, or Damaged when headers are there but none verifies.
+
+    Raises DeviceFailed when nothing can be read where they are: what is there nobody knows then.
+    """
     headers: list[Header] = []
     newer = 0
     traces = 0
+    unread: list[DeviceFailed] = []
     for slot in range(layout.SLOTS):
-        raw = _read_slot(device, layout.slot_offset(slot))
+        raw = _read_slot(device, layout.slot_offset(slot), unread)
         found = layout.unpack_header(raw) if raw else None
         if isinstance(found, Header):
             headers.append(found)
@@ -75,19 +79,22 @@ def newest_header(device: Device) -> Header:
         raise NewerFormat(newer, layout.VERSION)
     if headers:
         return max(headers, key=lambda found: found.generation)
+    if len(unread) == layout.SLOTS:
+        raise unread[0]
     found_there = recognise(device)
     if traces and not found_there:
         raise Damaged("every copy of the volume header", 0)
     raise NotAVolume(str(device), found_there)
 
 
-def _read_slot(device: Device, offset: int) -> bytes | None:
-    """A slot's bytes; empty past the end of the device, None where it cannot be read."""
+def _read_slot(device: Device, offset: int, unread: list[DeviceFailed]) -> bytes | None:
+    """A slot's bytes; empty past the end of the device, None where it cannot be read, which is noted."""
     if offset + layout.SLOT_SIZE > device.size():
         return b""
     try:
         return device.read(offset, layout.SLOT_SIZE)
-    except DeviceFailed:
+    except DeviceFailed as error:
+        unread.append(error)
         return None
 
 

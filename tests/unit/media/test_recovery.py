@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 
-from gavel.errors import Damaged, NewerFormat, NotAVolume
+from gavel.errors import Damaged, DeviceFailed, NewerFormat, NotAVolume
 from gavel.limits import BIG_BLOCK, VOLUME_MIN
 from gavel.media import layout
 from gavel.media.foreign import SIGNATURES, recognise
@@ -213,6 +215,17 @@ def test_damage_to_all_headers_is_damage_and_not_another_format() -> None:
     _rot_slots(device, (0, 1, 2, 3))
     with pytest.raises(Damaged, match="header"):
         Volume.open(device)
+
+
+def test_a_disk_that_cannot_be_read_is_not_called_no_volume() -> None:
+    """Nobody is to be told to format it."""
+    device = make()
+
+    def read(offset: int, length: int) -> bytes:
+        raise DeviceFailed("read", offset, "Input/output error")
+
+    with patch.object(device, "read", read), pytest.raises(DeviceFailed, match="failed to read"):
+        read_header(device)
 
 
 def test_a_newer_format_is_called_newer() -> None:
