@@ -14,6 +14,7 @@ from gavel.runtime.master import Master
 from gavel.wire.messages import Role
 
 _SECONDS: Final = 0.5  # that the others have for an answer
+_CLOCK_US: Final = 500_000  # a clock that is further off gives times that people notice to be wrong
 
 
 async def report(master: Master, book: Book, steward: Steward) -> Json:
@@ -24,7 +25,8 @@ async def report(master: Master, book: Book, steward: Steward) -> Json:
     told[master.party.node] = own
     known = {int(one["node"]): one for one in own.get("members", ())}
     nodes = sorted({*known, *(entry.node for entry in book.members())})
-    members = [_member(node, known.get(node), told.get(node, {}), master, book, steward) for node in nodes]
+    members = [_member(node, known.get(node), told.get(node, {}), own, master, book, steward) for node in nodes]
+    _judge_clocks(members)
     newest = max(one["sync_tid"] for one in members)
     for one in members:
         sync = one["sync_tid"]
@@ -42,11 +44,14 @@ async def report(master: Master, book: Book, steward: Steward) -> Json:
     }
 
 
-def _member(node: int, known: Any, told: Json, master: Master, book: Book, steward: Steward) -> Json:
+def _member(node: int, known: Any, told: Json, own: Json, master: Master, book: Book, steward: Steward) -> Json:
     entry = book.entries.get(node)
     link = master.peers.get(node)
     mine = node == master.party.node
+    wanted = Role(entry.role).name.lower() if entry else ""
     role = known["role"] if known else "joining"
+    if own.get("failure"):
+        role = wanted  # who has stepped aside is told of no others
     sync = told.get("sync_tid") or (known or {}).get("sync_tid", 0)
     problem = told.get("failure") or _behind(told.get("catch_up"), node)
     problem = problem or ("" if mine or link is not None else steward.problem_with(node))
@@ -57,7 +62,7 @@ def _member(node: int, known: Any, told: Json, master: Master, book: Book, stewa
         "name": entry.name if entry else "",
         "url": f"gavel://{entry.address}" if entry else "",
         "role": role,
-        "wanted": Role(entry.role).name.lower() if entry else role,
+        "wanted": wanted or role,
         "up": mine or (link is not None and link.opened and not link.doubted),
         "sync_tid": sync,
         "lag_ms": None,
@@ -66,6 +71,17 @@ def _member(node: int, known: Any, told: Json, master: Master, book: Book, stewa
         "catch_up": _catch_up(told.get("catch_up")),
         "problem": problem or None,
     }
+
+
+def _judge_clocks(members: list[Json]) -> None:
+    """Say of each whose clock is far off that of most; of two that differ the lower is taken to be right."""
+    known = [one for one in members if one["up"]]
+    right = sorted(one["clock_off_us"] for one in known)[(len(known) - 1) // 2]
+    for one in known:
+        off = one["clock_off_us"] - right
+        if abs(off) > _CLOCK_US and not one["problem"]:
+            way = "ahead of" if off > 0 else "behind"
+            one["problem"] = f"its clock is {abs(off) / 1e6:,.1f} s {way} that of the others; set it right"
 
 
 def _catch_up(found: Any) -> Json | None:

@@ -141,10 +141,16 @@ class Steward:
         """Propose the next change of the members, if it is this node's turn; whether all is as the book wants it."""
         status = await self.master.status()
         members = {one["node"]: one for one in status.get("members", ())}
-        if not status.get("voting") or not self._is_first(members):
+        if not status.get("voting"):
             return set(members) == {entry.node for entry in self.book.members()}
         change = self._change(members, await self._caught_up(status, members))
         if change is not None:
+            sound = await self._sound({*members, *(node for node, _ in change)})
+            if any(node < self._me and members.get(node, {}).get("role") == "master" for node in sound):
+                return False  # its turn
+            if not _can_decide(change, sound):
+                log.info("members stay as they are: without those that are not up there would be no majority")
+                return False
             log.info("proposing members %s", ", ".join(f"{node}:{role}" for node, role in change))
             await self.master.answer(lambda ticket: Reconfigure(ticket, [Member(*one) for one in change]))
             self._wake.set()
@@ -152,9 +158,11 @@ class Steward:
             members.get(entry.node, {}).get("role") == Role(entry.role).name.lower() for entry in self.book.members()
         )
 
-    def _is_first(self, members: dict[int, dict[str, Any]]) -> bool:
-        """Whether no voting master with a lower id is up."""
-        return not any(node < self._me and one["up"] and one["role"] == "master" for node, one in members.items())
+    async def _sound(self, nodes: set[int]) -> set[int]:
+        """Those of these nodes that are up. One that has stepped aside is linked, too, and says what is wrong."""
+        others = sorted(nodes - {self._me})
+        told = await asyncio.gather(*(self.master.inquire(node, PERIOD_SECONDS) for node in others))
+        return {self._me, *(node for node, one in zip(others, told, strict=True) if one and not one.get("failure"))}
 
     async def _caught_up(self, status: dict[str, Any], members: dict[int, dict[str, Any]]) -> set[int]:
         """Slaves that are so near that they may have a vote, if the book wants them to have one."""
@@ -182,3 +190,9 @@ class Steward:
             elif roles[node] != wanted and (wanted != MASTER or node in ready):
                 return sorted((roles | {node: wanted}).items())
         return None
+
+
+def _can_decide(change: list[tuple[int, int]], sound: set[int]) -> bool:
+    """Whether a majority of the voters after a change is among these."""
+    voters = [node for node, role in change if role != SLAVE]
+    return 2 * sum(node in sound for node in voters) > len(voters)
