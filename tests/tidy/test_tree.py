@@ -14,8 +14,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 PURE_ROOMS = {
-    "keys", "media", "btree", "history", "transaction", "filesystem", "replica", "cache", "upkeep", "quorum", "coherency",
-    "wire",
+    "keys", "media", "btree", "history", "transaction", "filesystem", "replica", "cache", "upkeep", "quorum",
+    "coherency", "wire",
 }  # fmt: skip
 PURE_FILES = {"effects.py", "limits.py", "errors.py"}
 WORLDLY = {
