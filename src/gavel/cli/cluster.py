@@ -235,8 +235,10 @@ def _show(found: dict[str, Any]) -> None:
         role = one["role"] if one["role"] == one["wanted"] else f"{one['role']} (to be {one['wanted']})"
         rows.append((str(one["node"]), one["name"], one["url"], role, *_state(one)))
     output.table(("node", "name", "url", "role", "state", "lag", "round trip"), rows, right=(0, 5, 6))
+    rate = found.get("commits_per_second", 0.0)
     output.say(
-        f"cluster {found['cluster']}, epoch {found.get('epoch', 0)}, everything up to {found['sync_tid']} is known"
+        f"cluster {found['cluster']}, epoch {found.get('epoch', 0)}, everything up to {found['sync_tid']} is known, "
+        f"{rate:,.1f} commits a second"
     )
     if found.get("problem"):
         output.say(found["problem"])

@@ -72,7 +72,7 @@ class Health:
             return code, "application/json", json.dumps({"healthy": healthy(status), **status}).encode() + b"\n"
         if path == b"/metrics":
             registry = CollectorRegistry(auto_describe=False)
-            registry.register(_Collected(await self._status(), self._counters))
+            registry.register(Collected(await self._status(), self._counters))
             return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
         return HTTPStatus.NOT_FOUND, "text/plain", b"/health or /metrics\n"
 
@@ -90,7 +90,7 @@ def _seconds(tid: str | None) -> float:
     return micros(int(tid, 16)) / 1e6 if tid else 0.0
 
 
-class _Collected(Collector):
+class Collected(Collector):
     """The metrics of one moment."""
 
     def __init__(self, status: Json, counters: dict[str, int]) -> None:
@@ -100,27 +100,33 @@ class _Collected(Collector):
         """See Collector."""
         status = self._status
         for name, text, value in (
-            ("healthy", "1 if the node does what it is there for", healthy(status)),
-            ("epoch", "number of the epoch of members", status.get("epoch", 0)),
-            ("undecided", "transactions that are not decided yet", status.get("undecided", 0)),
-            ("registers", "transactions that are remembered one by one", status.get("registers", 0)),
-            ("staged", "file data that waits for its transaction", status.get("staged", 0)),
-            ("sync_seconds", "everything up to this time is known here", _seconds(status.get("sync_tid"))),
+            ("healthy", "1 if the node does what it is there for.", healthy(status)),
+            ("failed", "1 if this node has stepped aside, as after an error of its disk.", bool(status.get("failure"))),
+            ("epoch", "Number of the epoch of members.", status.get("epoch", 0)),
+            ("undecided_transactions", "Transactions that are not decided yet.", status.get("undecided", 0)),
+            ("registers", "Transactions that are remembered one by one.", status.get("registers", 0)),
+            ("staged_extents", "File data that waits for its transaction.", status.get("staged", 0)),
+            ("sync_timestamp_seconds", "Everything up to this time is known here.", _seconds(status.get("sync_tid"))),
+            ("volume_size_bytes", "Size of this node's volume.", status.get("total", 0)),
+            ("volume_free_bytes", "What of it file data can still take.", status.get("free", 0)),
         ):
             yield GaugeMetricFamily(f"gavel_{name}", text, float(value))
+        yield CounterMetricFamily("gavel_commits", "Transactions applied since the start.", status.get("commits", 0))
         yield from self._members(status.get("members", ()))
-        events = CounterMetricFamily("gavel_observed", "what happened, by kind", labels=["what"])
+        events = CounterMetricFamily("gavel_events", "What the log tells by this name.", labels=["event"])
         for name, count in sorted(self._counters.items()):
             events.add_metric([name], count)
         yield events
 
     def _members(self, members: Any) -> Iterator[Metric]:
-        for name, text in (
-            ("up", "1 if the member can be reached"),
-            ("lag_ms", "how far the member is behind the newest"),
-            ("rtt_us", "round trip to the member"),
+        for name, text, field, unit in (
+            ("up", "1 if the member can be reached.", "up", 1),
+            ("lag_seconds", "How far the member is behind the newest.", "lag_ms", 1000),
+            ("round_trip_seconds", "Round trip to the member.", "rtt_us", 1_000_000),
+            ("clock_offset_seconds", "How far its clock is ahead of this node's.", "clock_off_us", 1_000_000),
         ):
             family = GaugeMetricFamily(f"gavel_member_{name}", text, labels=["node", "role"])
             for one in members:
-                family.add_metric([str(one["node"]), one["role"]], float(one.get(name) or 0))
+                if one.get(field) is not None:
+                    family.add_metric([str(one["node"]), one["role"]], float(one[field]) / unit)
             yield family

@@ -34,6 +34,7 @@ from gavel.node.layout import SOCKET
 from gavel.node.news import News
 from gavel.node.node_service import NodeService
 from gavel.node.protocol import Json
+from gavel.node.rate import Rate
 from gavel.node.renewing import note_ends
 from gavel.node.report import report
 from gavel.node.steward import Steward
@@ -130,6 +131,7 @@ class Daemon:
         self.directory = directory
         self.over = asyncio.Event()
         self.counters: Counter[str] = Counter()
+        self._commits = Rate()
         self._incarnation = secrets.token_bytes(16)
         self._listening = tls.listening(directory.material)
         self._dialling = tls.dialling(directory.material)
@@ -258,7 +260,9 @@ class Daemon:
         news = News(self.directory.settings.node)
         await asyncio.sleep(_FIRST_NEWS_SECONDS)
         while True:
-            for one in news.look(await self.master.status()):
+            status = await self.master.status()
+            self._commits.note(status.get("commits", 0), time.monotonic())
+            for one in news.look(status):
                 logs.event(one.name, one.text, level=one.level, **one.fields)
             await asyncio.sleep(_NEWS_SECONDS)
 
@@ -277,7 +281,7 @@ class Daemon:
         ends = {node: link.certificate_ends for node, link in self.master.peers.items()}
         ends[self.master.party.node] = self._certificate_ends
         note_ends(found["members"], ends, time.time())
-        return found
+        return {**found, "commits_per_second": self._commits.per_second}
 
     def _asked_status(self, answer: Callable[[requests.Answer], None]) -> None:
         async def told() -> None:

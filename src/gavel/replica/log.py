@@ -25,6 +25,7 @@ class Log:
 
     def __init__(self, volume: Volume, history: History) -> None:
         self.failure: GavelError | None = None
+        self.commits = 0  # transactions applied since this opening
         self._volume = volume
         self._history = history
 
@@ -47,6 +48,7 @@ class Log:
             self.failure = error
             raise
         self._volume.note_records(len(keys))
+        self.commits += 1
 
     def hand_over(self) -> None:
         """Give pending log bytes to the device; a failed device ends all writing, a full one may recover."""

@@ -334,7 +334,8 @@ class Replica:
             raise
 
     def _told(self, status: Status) -> Told:
-        return told(status, self.history, self._staging, self.volume.space(), self.leases.status())
+        fields = told(status, self.history, self._staging, self.volume.space(), self.leases.status()).fields
+        return Told({**fields, "commits": self.log.commits})
 
     def _commit(self, request: Commit, now: int) -> None:
         """A transaction of the client in this process: decided, executed and answered within the step."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from gavel.errors import BadRequest
 from gavel.node import joining, lab, notify, reach
 from gavel.node.calls import Calls, call
-from gavel.node.health import Health, healthy
+from gavel.node.health import Collected, Health, healthy
 from gavel.node.protocol import Json, Refused
+from gavel.node.rate import Rate
 
 
 def test_systemd_hears_what_it_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +152,8 @@ def test_http_answers_gets_of_what_there_is() -> None:
             assert b"200 OK" in await ask(health.port, b"GET /health HTTP/1.1\r\n\r\n")
             metrics = await ask(health.port, b"GET /metrics?x=1 HTTP/1.1\r\n\r\n")
             assert b"gavel_epoch 3.0" in metrics
-            assert b'gavel_observed_total{what="took over"} 2.0' in metrics
-            assert b"gavel_sync_seconds 1.79" in metrics
+            assert b'gavel_events_total{event="took over"} 2.0' in metrics
+            assert b"gavel_sync_timestamp_seconds 1.79" in metrics
             assert b"404" in await ask(health.port, b"GET / HTTP/1.1\r\n\r\n")
             assert b"405" in await ask(health.port, b"POST /health HTTP/1.1\r\n\r\n")
             assert await ask(health.port, b"G" * 100_000) == b""
@@ -157,3 +161,61 @@ def test_http_answers_gets_of_what_there_is() -> None:
             await health.close()
 
     asyncio.run(test())
+
+
+PAGE = (Path(__file__).parents[3] / "docs/guide/cluster.md").read_text(encoding="utf-8")
+FULL: Json = {
+    "members": [
+        {"node": 1, "role": "master", "up": True, "lag_ms": 0, "rtt_us": None, "clock_off_us": 0},
+        {"node": 2, "role": "slave", "up": False, "lag_ms": 1500, "rtt_us": 250, "clock_off_us": -2_000_000},
+        {"node": 3, "role": "witness", "up": True, "lag_ms": None, "rtt_us": 1, "clock_off_us": 0},
+    ],
+    "sync_tid": "0x0660e00b5e079aff", "epoch": 3, "undecided": 1, "registers": 2, "staged": 3, "total": 1 << 40,
+    "free": 1 << 39, "commits": 1234, "failure": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [FULL, {"failure": "the disk is full"}, {}])
+def test_metrics_are_what_prometheus_takes_and_its_linter_likes(status: Json) -> None:
+    """The rules of `promtool check metrics` that a name and a type can break."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collected(status, {"member lost": 1, 'a "quoted" one\n': 2}))
+    seen = set()
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        assert re.fullmatch("gavel_[a-z0-9_]+", family.name) and family.name not in seen
+        seen.add(family.name)
+        assert family.documentation.endswith(".")
+        assert family.type in ("gauge", "counter")
+        for sample in family.samples:
+            assert sample.name == family.name + ("_total" if family.type == "counter" else "")
+            assert set(sample.labels) <= {"node", "role", "event"}
+        series = [tuple(sorted(sample.labels.items())) for sample in family.samples]
+        assert len(set(series)) == len(series), "each once"
+        assert not re.search("_(ms|us|milliseconds|minutes|kb|mb)(_|$)", family.name), "base units"
+        assert not re.search("_(gauge|counter|total|count|sum|bucket)$", family.name)
+        assert f"`{family.name}{'_total' * (family.type == 'counter')}`" in PAGE
+    assert {"gavel_healthy", "gavel_failed", "gavel_member_up", "gavel_commits"} <= seen
+
+
+def test_metrics_of_members_are_in_base_units() -> None:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collected(FULL, {}))
+    slave = {"node": "2", "role": "slave"}
+    assert registry.get_sample_value("gavel_member_lag_seconds", slave) == 1.5
+    assert registry.get_sample_value("gavel_member_round_trip_seconds", slave) == 0.00025
+    assert registry.get_sample_value("gavel_member_clock_offset_seconds", slave) == -2
+    assert registry.get_sample_value("gavel_member_up", slave) == 0
+    unknown = {"node": "3", "role": "witness"}
+    assert registry.get_sample_value("gavel_member_lag_seconds", unknown) is None, "not known is not nothing"
+
+
+def test_a_rate_is_that_of_the_last_seconds() -> None:
+    rate = Rate()
+    assert rate.per_second == 0
+    for second in range(30):
+        rate.note(100 * second if second < 15 else 1500, second)
+    assert rate.per_second == 0
+    rate.note(2500, 30)
+    assert 90 <= rate.per_second <= 100
+    rate.note(3, 31)
+    assert rate.per_second == 0, "it has begun anew"
