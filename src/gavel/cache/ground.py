@@ -51,8 +51,11 @@ class Ground:
                 self.held.take(piece.lo, piece.hi, piece.tid, [])
                 self.held.open(piece.lo, piece.hi, piece.tid)
 
-    def withdraw(self, lo: bytes, hi: bytes, to: int, tid: int) -> None:
-        """No more than this mode counts in a lease range; what is known there, and may be changed, is true at `tid`."""
+    def withdraw(self, lo: bytes, hi: bytes, to: int, tid: int, own: Callable[[bytes, bytes], list[bytes]]) -> None:
+        """No more than this mode counts in a lease range; what is known there, and may be changed, is true at `tid`.
+
+        But for what this client has written there itself, and does not know the outcome of: `own` names it by range.
+        """
         if to == NONE:
             self.leases.remove(lo, hi)
         else:
@@ -60,6 +63,8 @@ class Ground:
         for low, high in record_ranges(lo, hi):
             if to == NONE:
                 self.held.cap(low, high, tid)
+                for key in own(low, high):
+                    self.held.drop(*just(key))
                 self.rights.remove(low, high)
             else:
                 self.rights.lower(low, high)

@@ -174,15 +174,19 @@ class Leased:
     def tick(self) -> None:
         """Time has passed."""
         now = self._elapsed()
-        self._holder.tick(now)
-        for closing in list(self._closings.values()):
-            if not closing.told and now >= closing.deadline:
-                self._close(closing)
+        self._expire(now)
         for work in list(self._works):
             if now >= work.deadline:
                 self._end(work, Finished(None, QuorumLost(self._patience // 1_000_000)))
         self._ready.extend(work for work in self._works if 0 < work.not_before <= now)
         self._turn()
+
+    def _expire(self, now: int) -> None:
+        """See to it that nothing is used whose time is over."""
+        self._holder.tick(now)
+        for closing in list(self._closings.values()):
+            if not closing.told and now >= closing.deadline:
+                self._close(closing)
 
     @property
     def wake_at(self) -> int:
@@ -403,7 +407,7 @@ class Leased:
         if lack.full:
             self._park(work, self._back.settled + 1)
             return
-        self._holder.tick(now)
+        self._expire(now)
         self._take_in()
         unbacked = lack.unbacked and now < self._until
         if unbacked and any(not one.told for one in self._closings.values()):
@@ -558,7 +562,7 @@ class Leased:
             self._back.seal(self._elapsed())
             self._doubt = True
         for lo, hi in closing.ranges:
-            self._ground.withdraw(lo, hi, closing.to, self._holder.known)
+            self._ground.withdraw(lo, hi, closing.to, self._holder.known, self._back.written)
 
     def _lapsed(self, event: Lapsed) -> None:
         """Nobody stands behind these any more: what was written there is in limbo, what was read perhaps not true."""
@@ -568,7 +572,7 @@ class Leased:
             self._doubt = True
             self._remote.forget_ids()
         for lo, hi, mode in event.ranges:
-            self._ground.withdraw(lo, hi, mode, event.tid)
+            self._ground.withdraw(lo, hi, mode, event.tid, self._back.written)
         self._effects.append(Observe("lapsed", {"ranges": len(ranges), "dirty": self._back.dirty}))
 
 

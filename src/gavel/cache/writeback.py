@@ -141,6 +141,10 @@ class WriteBack:
         """Whether anything is here whose leases are gone."""
         return any(one.limbo for one in self._sealed)
 
+    def written(self, lo: bytes, hi: bytes) -> list[bytes]:
+        """The keys in [lo, hi) that are written here."""
+        return [key for overlay in (self._view.dirty, *self._view.sealed) for key in overlay.between(lo, hi)]
+
     def values(self) -> list[bytes]:
         """All that is written and not deleted."""
         overlays = [self._view.dirty, *self._view.sealed]

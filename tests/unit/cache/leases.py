@@ -47,17 +47,27 @@ class Holding:
         self.wake_at: int | None = None
         self.out: list[Any] = []
         self.asks = count(1)
+        self.open: dict[int, tuple[list[Want], bool]] = {}
 
     def need(
         self, wants: Sequence[Want], now: int, *, after: int | None = None, hold: bool = True, wide: bool = True
     ) -> int:
         number = next(self.asks)
-        lab = self.registry.lab
-        lab.on_its_way(lambda: self.registry.ask(self, number, list(wants), hold), self.number)
+        self.open[number] = list(wants), hold
+        self._ask(number)
         return number
 
+    def _ask(self, number: int) -> None:
+        wants, hold = self.open[number]
+        self.registry.lab.on_its_way(lambda: self.registry.ask(self, number, wants, hold), self.number)
+
+    def ask_again(self) -> None:
+        """Everything that was said to this client before is void."""
+        for number in self.open:
+            self._ask(number)
+
     def done(self, number: int, now: int) -> None:
-        """Nothing is kept for whom asked."""
+        self.open.pop(number, None)
 
     def tokens(self, ranges: Sequence[Range]) -> tuple[tuple[int, int, int], ...] | None:
         if any(self.rights.lacks(lo, hi, True) for lo, hi in ranges):
@@ -68,7 +78,7 @@ class Holding:
         self.registry.lab.on_its_way(lambda: self.registry.released(self, recall), self.number)
 
     def tick(self, now: int) -> None:
-        if self.rights and now >= self.valid_until:
+        if now >= self.valid_until:
             self.lapse()
 
     def lapse(self) -> None:
@@ -101,6 +111,8 @@ class Registry:
         self.contended = 0.0  # how often an ask is answered without a lease
 
     def ask(self, holding: Holding, number: int, wants: list[Want], hold: bool) -> None:
+        if any(one[0] is holding and one[1] == number for one in self.waiting) or number not in holding.open:
+            return
         if self.lab.random.random() < self.contended:
             hold = False
         self.waiting.append((holding, number, wants, hold))
@@ -180,7 +192,9 @@ class Registry:
         self.tell(holding, recalled)
 
     def released(self, holding: Holding, recall: int) -> None:
-        for part, to in self.recalls.pop((holding, recall), []):
+        if (holding, recall) not in self.recalls:
+            return  # the session has ended since
+        for part, to in self.recalls.pop((holding, recall)):
             self.recalled[holding].remove((part, to))
             if to == NONE:
                 self.held[holding].remove(*part)
@@ -221,6 +235,7 @@ class Registry:
             del self.recalls[name]
         self.waiting = [one for one in self.waiting if one[0] is not holding]
         holding.token += 1
+        self.lab.clients[holding.number].over = True
         self.lab.ended(holding.number)
         self.look()
 
@@ -228,10 +243,12 @@ class Registry:
         client = self.lab.clients[holding.number]
 
         def arrive() -> None:
-            what(holding)
-            client.core.hear(1, [])
-            client.carry_out()
+            if token == holding.token:
+                what(holding)
+                client.core.hear(1, [])
+                client.carry_out()
 
+        token = holding.token
         self.lab.in_order(arrive, holding.number)
 
     def admits(self, holding: Holding, submit: Submit, writes: Sequence[bytes]) -> Answer | None:
@@ -258,6 +275,7 @@ class Lab:
         self.master = Master(page)
         self.master.tid = 256
         self.messages = 0
+        self.unanswered = 0.0  # how often the outcome of a transaction does not arrive
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
         self._last: dict[int, int] = {}  # when the last message of the registry to a client arrives
@@ -273,19 +291,15 @@ class Lab:
         heappush(self._events, (self.now + after, next(self._order), what))
 
     def on_its_way(self, what: Callable[[], None], number: int) -> None:
-        """A message of a client, or to one, unless he is cut off."""
-        if not self.clients[number].cut:
-            self.messages += 1
-            self.later(self.random.randrange(self.slow // 10, self.slow), what)
+        """A message of a client, or to one; it waits while he is cut off."""
+        self.messages += 1
+        self.later(self.random.randrange(self.slow // 10, self.slow), lambda: self.clients[number].past_the_cut(what))
 
     def in_order(self, what: Callable[[], None], number: int) -> None:
         """A message of the registry: it does not overtake another one, as a holder sees to."""
-        if self.clients[number].cut:
-            return
         at = max(self.now + self.random.randrange(self.slow // 10, self.slow), self._last.get(number, 0))
         self._last[number] = at
-        cuts = self.clients[number].cuts
-        self.later(at - self.now, lambda: what() if self.clients[number].cuts == cuts else None)
+        self.later(at - self.now, lambda: self.clients[number].past_the_cut(what))
 
     def step(self, until: int) -> bool:
         """Let the next thing happen, if it does before this time."""
@@ -317,20 +331,14 @@ class Lab:
     # Questions.
 
     def ask(self, client: Client, asking: Asking) -> None:
-        def lost() -> None:
-            self.later(SECOND, lambda: client.answered(asking.number, QuorumLost(1000)))
-
         def arrive() -> None:
             answer = self._answer(client, asking.question)
-            if client.cut:
-                lost()
+            if isinstance(asking.question, Submit) and self.random.random() < self.unanswered:
+                self.later(SECOND, lambda: client.answered(asking.number, QuorumLost(1000)))
             else:
                 self.on_its_way(lambda: client.answered(asking.number, answer), client.number)
 
-        if client.cut:
-            lost()
-        else:
-            self.on_its_way(arrive, client.number)
+        self.on_its_way(arrive, client.number)
 
     def _answer(self, client: Client, question: Question) -> Answer | GavelError:
         if not isinstance(question, Submit):
@@ -358,25 +366,47 @@ class Client:
     def __init__(self, lab: Lab, number: int, kernel: bool) -> None:
         self.lab, self.number = lab, number
         self.session = b"client-number-%02d" % number
-        self.cut, self.cuts = False, 0
+        self.cut = self.over = False  # no message passes; and the leases are gone since
+        self._held_back: list[Callable[[], None]] = []
         self.results: dict[Any, Finished] = {}
         self.saved: list[tuple[str, dict[bytes, bytes | None]]] = []
         self.forgot = 0
         self.holding = Holding(lab.registry, number)
         self.core = Leased(
             Remote(self.session), self.holding, lambda: lab.now, lambda: WALL + lab.now, lambda: 1, self._save,  # type: ignore[arg-type]
-            patience_ns=30 * SECOND, kernel=kernel,
+            patience_ns=900 * SECOND, kernel=kernel,
         )  # fmt: skip
         self._tickets = count(1)
+        self.without: list[Any] = []  # operations that were run without leases
+        whole = self.core._cleared
+
+        def cleared(number: int) -> None:
+            self.without += [work.ticket for n, work in self.core._needs.items() if n == number]
+            whole(number)
+
+        self.core._cleared = cleared  # type: ignore[method-assign]
 
     def _save(self, why: str, writes: dict[bytes, bytes | None]) -> str:
         self.saved.append((why, writes))
         return "somewhere"
 
-    def cut_off(self) -> None:
-        """Nothing passes any more, also of what is on its way."""
-        self.cut = True
-        self.cuts += 1
+    def past_the_cut(self, what: Callable[[], None]) -> None:
+        """A message arrives, if none is cut off."""
+        if self.cut:
+            self._held_back.append(what)
+        else:
+            what()
+
+    def join(self) -> None:
+        """Messages pass again. What waited comes now; if the leases have ended meanwhile, they begin anew."""
+        self.cut = False
+        held_back, self._held_back = self._held_back, []
+        if self.over:
+            self.over = False
+            self.wake()
+            self.holding.ask_again()
+        for what in held_back:
+            what()
 
     def wake(self) -> None:
         self.core.tick()
