@@ -168,6 +168,7 @@ LEASE_MESSAGE_MAX: Final = 2 * MIB  # lease messages of one drain
 LEASE_RANGES_MAX: Final = 4096  # of one session at a master, some 1 MB; more are asked back
 LEASE_TOTAL_MAX: Final = 65_536  # of all sessions at a master, some 16 MB
 LEASE_ASKS_MAX: Final = 256  # of one session that wait at a master
+LEASE_FRAMES_SECOND: Final = 4000  # taken of one link; what comes beyond is lost. Two clients in turn need a quarter
 LEASE_SESSIONS_MAX: Final = 4096  # known to a master at once
 
 assert BODY_MAX + PAGE_AIM < FRAME_MAX

@@ -68,6 +68,8 @@ def act(connection: Connection, words: str) -> None:
             connection.blob(SESSION + int(rest[0]).to_bytes(8, "little"), bytes.fromhex(rest[1]))
         case "took":
             connection.took(int(rest[0]))
+        case "lease":
+            connection.lease(bytes.fromhex(rest[0]))
         case "goaway":
             connection.goaway(rest[0])
         case _:
@@ -103,17 +105,28 @@ do goaway same
 """
 
 
+CLIENT_SCRIPT = """
+them-do welcome
+do ping 7
+them-do lease 616c697665
+do lease 72656e65776564
+them-do request 1 1 636f6d6d6974
+do done 1 74696420
+do goaway upgrade
+them-do lease 72656c65617365
+do lease 6772616e74
+"""
+
+
 def recorded(version: int) -> Iterator[str]:
     """The recording of a peer of this version, made by this release's code: this side dials, the peer listens."""
-    yield f"# A master that speaks wire version {version} alone, and a side of versions 1 to {max(2, version)}."
+    role = "client" if version >= 3 else "master"  # 3 brought what is between clients and masters
+    yield f"# A {role} that speaks wire version {version} alone, and a side of versions 1 to {max(2, version)}."
     side = Connection(us(max(2, version)), dialled=True, window=16, requests=4)
-    peer = Connection(
-        Party(CLUSTER, 2, b"incarnation peer", Role.MASTER, "peer", version, version),
-        dialled=False,
-        window=16,
-        requests=4,
-    )
-    steps = [line.partition(" ")[::2] for line in SCRIPT.split("\n") if line]
+    client = role == "client"
+    who = (0, b"incarnation peer", Role.CLIENT) if client else (2, b"incarnation peer", Role.MASTER)
+    peer = Connection(Party(CLUSTER, *who, "peer", version, version), dialled=False, window=16, requests=4)
+    steps = [line.partition(" ")[::2] for line in (CLIENT_SCRIPT if client else SCRIPT).split("\n") if line]
     peer.receive(b"".join(first := side.outgoing()), NOW)
     yield f"us {b''.join(first).hex()}"
     for word, rest in steps:

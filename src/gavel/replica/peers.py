@@ -13,7 +13,7 @@ import msgspec
 
 from gavel.errors import BadPeer
 from gavel.quorum import messages
-from gavel.quorum.messages import Batch, Piece
+from gavel.quorum.messages import Batch, Busy, Piece
 from gavel.transaction.requests import Stage
 
 BATCH, STAGE, WANT, LOST = 0, 1, 2, 3
@@ -37,6 +37,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_want = msgspec.msgpack.Decoder(Want).decode
 _decode_lost = msgspec.msgpack.Decoder(Lost).decode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, int, int, int, bytes]).decode
+
+
+def for_former(message: Message) -> Message:
+    """What a master of a release without leases is told: not BUSY, which it does not know. To it, that is no answer."""
+    if isinstance(message, Batch) and any(type(one) is Busy for one in message.messages):
+        return msgspec.structs.replace(message, messages=[one for one in message.messages if type(one) is not Busy])
+    return message
 
 
 def encode(message: Message) -> tuple[bytes, ...]:

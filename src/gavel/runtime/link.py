@@ -15,8 +15,9 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from gavel.errors import BadPeer, GavelError, Unreachable, Untrusted
-from gavel.limits import HANDSHAKE_SECONDS, LINK_BUFFER, LINK_BUFFER_MAX, LINK_QUEUE_MAX
+from gavel.limits import HANDSHAKE_SECONDS, LEASE_FRAMES_SECOND, LINK_BUFFER, LINK_BUFFER_MAX, LINK_QUEUE_MAX
 from gavel.runtime import tls
+from gavel.runtime.steady import Meter
 from gavel.wire.connection import Connection, Ended, Event, Greeted, Opened, Ponged
 from gavel.wire.frames import Buffer
 from gavel.wire.messages import Greeting, Status
@@ -46,6 +47,7 @@ class Link(asyncio.BufferedProtocol):
         self.doubted = False
         self.since = time.monotonic_ns()
         self.ended: asyncio.Future[GavelError | None] = asyncio.get_running_loop().create_future()
+        self.lease_meter = Meter(LEASE_FRAMES_SECOND)  # of what the peer says about leases
         self.dropped = 0  # blobs and bulk given up since the peer does not keep pace
         self._exchange = exchange
         self._transport: asyncio.Transport | None = None
@@ -102,6 +104,12 @@ class Link(asyncio.BufferedProtocol):
         """Answer a request; lost if the link is over."""
         if self.connection.opened:
             self.connection.respond(stream, status, body)
+            self._exchange.dirty(self)
+
+    def lease(self, body: Buffer) -> None:
+        """Send bytes of the protocol of leases. Lost if the link is over, or the peer knows of none."""
+        if self.connection.leasing:
+            self.connection.lease(body)
             self._exchange.dirty(self)
 
     def blob(self, blob: bytes, data: Buffer) -> None:

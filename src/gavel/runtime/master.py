@@ -21,10 +21,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from gavel.coherency.messages import encode as encode_leases
+from gavel.coherency.messages import from_client
 from gavel.effects import (
     Arm,
     Effect,
     Event,
+    Heard,
     Observe,
     PeerDown,
     PeerUp,
@@ -35,6 +38,7 @@ from gavel.effects import (
     Sync,
     Synced,
     SyncFailed,
+    Tell,
     Ticked,
 )
 from gavel.errors import (
@@ -57,10 +61,11 @@ from gavel.replica.replica import Replica
 from gavel.runtime.exchange import Arrival, Exchange
 from gavel.runtime.link import Doubted, Link, Sure
 from gavel.runtime.shells import LoopShell
+from gavel.runtime.steady import steady
 from gavel.transaction import requests
 from gavel.transaction.requests import Checkpoint, Stage
 from gavel.wire import failures
-from gavel.wire.connection import Answered, Asked, Carried, Ended, Opened, Party, Staged
+from gavel.wire.connection import LEASES_SINCE, Answered, Asked, Carried, Ended, Leased, Opened, Party, Staged
 from gavel.wire.messages import Greeting, Role, Status
 
 log = logging.getLogger("gavel.master")
@@ -93,13 +98,15 @@ class Master:
         linked: Callable[[Link], None] = lambda link: None,
         asked_status: Callable[[Callable[[requests.Answer], None]], None] | None = None,
         clock: Callable[[], int] = time.time_ns,
+        steady: Callable[[], int] = steady,
     ) -> None:
         """Open the volume on a device; raises NotAVolume, NewerFormat, KeyNeeded, WrongKey, Damaged, DeviceFailed."""
         self._loop = asyncio.get_running_loop()
         self.clock = clock
         self.party = party
         self.volume = Volume.open(device, key=key, seed=secrets.token_bytes(SEED_SIZE))
-        self.replica = Replica(self.volume, clock(), party.node, founding, resident=False)
+        self.steady = steady
+        self.replica = Replica(self.volume, clock(), party.node, founding, resident=False, steady=steady())
         self.exchange = Exchange(
             lambda: self.party, self._deliver, judge=self._judge, busy=lambda: bool(self._asked), clock=clock
         )
@@ -111,6 +118,7 @@ class Master:
         self.shell = LoopShell(device, self._loop)
         self._ticket = 0
         self._stepped = True  # since the last drain
+        self._sessions: dict[bytes, Link] = {}  # of clients that know of leases: the last link each came over
         self._asked: dict[int, tuple[Link, int]] = {}  # by ticket: where the answer goes
         self._inquiries: dict[tuple[Link, int], asyncio.Future[requests.Answer | None]] = {}
         self._waiters: dict[int, Callable[[Any], None]] = {}
@@ -247,7 +255,11 @@ class Master:
                 link.took(len(data))
                 self._ticket += 1
                 self._step(Requested(requests.Asked(self._ticket, requests.from_blob(blob, data))))
-            case Opened(peer) if peer.role != Role.CLIENT:
+            case Leased(body):
+                self._heard(link, body)
+            case Opened(peer) if peer.role == Role.CLIENT:
+                self._sessions[peer.incarnation] = link
+            case Opened(peer):
                 known = self.peers.get(node)
                 self.peers[node] = link
                 if known is not None:
@@ -271,6 +283,17 @@ class Master:
         if self.peers.get(node) is link:
             del self.peers[node]
             self._step(PeerDown(node))
+        session = b"" if link.peer is None else link.peer.incarnation
+        if self._sessions.get(session) is link:
+            del self._sessions[session]
+
+    def _heard(self, link: Link, body: memoryview) -> None:
+        """A client's session says something about leases; too much of it is not listened to."""
+        if link.lease_meter.take(time.monotonic_ns()):
+            assert link.peer is not None
+            self._step(Heard(link.peer.incarnation, from_client(bytes(body))))
+        elif link.lease_meter.refused.bit_count() == 1:  # a flood is a few lines
+            log.warning("%s: %d messages about leases too many", link.where, link.lease_meter.refused)
 
     def _request(self, link: Link, stream: int, body: memoryview) -> None:
         if self.draining:
@@ -291,7 +314,7 @@ class Master:
 
     def _step(self, event: Event) -> None:
         self._stepped = True
-        self.replica.step(event, self.clock())
+        self.replica.step(event, self.clock(), self.steady())
 
     # What is to be done.
 
@@ -306,7 +329,13 @@ class Master:
             case Send(peer, message):
                 link = self.peers.get(peer)
                 if link is not None:
+                    if link.connection.version < LEASES_SINCE:
+                        message = peers.for_former(message)
                     link.carry(REPLICA, *peers.encode(message), bulk=peers.is_bulk(message))
+            case Tell(session, messages):
+                link = self._sessions.get(session)
+                if link is not None:
+                    link.lease(encode_leases(messages))
             case Reply(request, result):
                 self._reply(request.ticket, result)
             case Sync(ticket):
@@ -331,7 +360,8 @@ class Master:
             status = Status.ELSEWHERE if isinstance(result, _ELSEWHERE) else Status.FAILED
             link.respond(stream, status, failures.encode(result))
         else:
-            link.respond(stream, Status.DONE, requests.encode(result))
+            known = result if link.connection.version >= LEASES_SINCE else requests.for_former(result)
+            link.respond(stream, Status.DONE, requests.encode(known))
 
     def _synced(self, ticket: int, error: DeviceFailed | None) -> None:
         self._step(Synced(ticket) if error is None else SyncFailed(ticket, error.reason))

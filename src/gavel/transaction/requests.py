@@ -342,6 +342,11 @@ def decode_question(data: bytes | memoryview) -> Question:
     return found
 
 
+def for_former(answer: Answer) -> Answer:
+    """What a client of a release without leases is told: not Busy, which it does not know, but to try again."""
+    return Dropped() if isinstance(answer, Busy | Fenced) else answer
+
+
 def decode_answer(data: bytes | memoryview) -> Answer:
     """The answer in these bytes; raises BadRequest."""
     try:

@@ -28,8 +28,9 @@ from gavel.wire.messages import REQUEST_HEAD, Credit, Farewell, Greeting, Ping, 
 from gavel.wire.states import TABLE, TALKING, Misuse, State, Way
 
 OLDEST: Final = 1
-NEWEST: Final = 2  # 2: a PONG carries the clock of who answers
+NEWEST: Final = 3  # 2: a PONG carries the clock of who answers; 3: there are LEASE frames
 CLOCKS_SINCE: Final = 2
+LEASES_SINCE: Final = 3
 
 
 class Party(NamedTuple):
@@ -88,6 +89,12 @@ class Staged(NamedTuple):
     data: memoryview
 
 
+class Leased(NamedTuple):
+    """Bytes of the protocol of leases, between a client and a master, unasked."""
+
+    body: memoryview
+
+
 class Credited(NamedTuple):
     """So many bytes of blobs may be sent now."""
 
@@ -113,7 +120,7 @@ class Ended(NamedTuple):
     error: GavelError | None
 
 
-Event = Greeted | Opened | Carried | Asked | Answered | Staged | Credited | Ponged | Farewelled | Ended
+Event = Greeted | Opened | Carried | Asked | Answered | Staged | Leased | Credited | Ponged | Farewelled | Ended
 
 
 class Connection:
@@ -216,6 +223,18 @@ class Connection:
         self._send(Kind.BLOB, 0, (blob, data))
         self._room -= len(data)
 
+    @property
+    def leasing(self) -> bool:
+        """Whether lease() may be called: this is between a client and a member, and both know of leases."""
+        clients = (self.me.role == Role.CLIENT) + (self.peer is not None and self.peer.role == Role.CLIENT)
+        return self.opened and clients == 1 and self.version >= LEASES_SINCE
+
+    def lease(self, body: Buffer) -> None:
+        """Send bytes of the protocol of leases; only when `leasing`."""
+        if not self.leasing:
+            raise Misuse("messages about leases go between clients and members that know of them")
+        self._send(Kind.LEASE, 0, (body,))
+
     def took(self, size: int) -> None:
         """So many bytes of blobs are no longer in this side's way; the peer may send as many more."""
         self._granted += size
@@ -304,6 +323,12 @@ class Connection:
                 return self._take_response(frame)
             case Kind.BLOB:
                 return self._take_blob(frame)
+            case Kind.LEASE:
+                if not self.leasing:
+                    raise BadPeer(
+                        "message about leases", "one between a client and a member that know of them", kind.name
+                    )
+                return Leased(frame.payload)
             case Kind.PING:
                 clock = now if self.version >= CLOCKS_SINCE else 0
                 self._say(Kind.PONG, Pong(messages.decode(Ping, frame.payload).number, clock))

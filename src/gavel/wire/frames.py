@@ -54,6 +54,7 @@ class Kind(IntEnum):
     REQUEST = 17
     RESPONSE = 18
     BLOB = 19
+    LEASE = 20
 
 
 FRAME_MAX: Final[dict[Kind, int]] = {
@@ -68,8 +69,9 @@ FRAME_MAX: Final[dict[Kind, int]] = {
     Kind.REQUEST: WIRE_FRAME_MAX,
     Kind.RESPONSE: WIRE_FRAME_MAX,
     Kind.BLOB: BLOB_ID_SIZE + WIRE_BLOB_MAX,
+    Kind.LEASE: WIRE_FRAME_MAX,
 }
-DIVISIBLE: Final = frozenset((Kind.PEER, Kind.REQUEST, Kind.RESPONSE))
+DIVISIBLE: Final = frozenset((Kind.PEER, Kind.REQUEST, Kind.RESPONSE, Kind.LEASE))
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
 CHUNK_MIN: Final = 16 * KIB  # of the buffer of a connection on which little comes

@@ -39,7 +39,7 @@ class Way(Enum):
 
 
 S, R = Way.SEND, Way.RECEIVE
-_ALWAYS: Final = (Kind.PEER, Kind.RESPONSE, Kind.PING, Kind.PONG, Kind.CREDIT, Kind.BLOB)
+_ALWAYS: Final = (Kind.PEER, Kind.RESPONSE, Kind.PING, Kind.PONG, Kind.CREDIT, Kind.BLOB, Kind.LEASE)
 
 TABLE: Final[dict[State, dict[tuple[Way, Kind], State]]] = {
     State.DIALLED: {(S, Kind.HELLO): State.GREETED},

@@ -9,7 +9,22 @@ from unittest.mock import patch
 
 import uvloop
 
+from gavel.coherency.messages import (
+    Age,
+    Alive,
+    Ask,
+    FromMaster,
+    Grant,
+    Recall,
+    Renewed,
+    Want,
+    X,
+    encode,
+    from_master,
+)
+from gavel.coherency.space import EVERYTHING
 from gavel.errors import BadRequest, DeviceFailed, HistoryPruned
+from gavel.keys.records import config
 from gavel.limits import VOLUME_MIN
 from gavel.media.volume import Volume
 from gavel.quorum.messages import Member
@@ -19,11 +34,12 @@ from gavel.runtime.dialler import Dialler
 from gavel.runtime.exchange import Arrival
 from gavel.runtime.listener import Listener
 from gavel.runtime.master import Master
+from gavel.runtime.steady import Meter, steady
 from gavel.sim.device import SimDevice
 from gavel.transaction import requests
-from gavel.transaction.requests import Fetch, Look, Question, Submit
+from gavel.transaction.requests import Busy, Fetch, Look, Question, Submit
 from gavel.wire import failures
-from gavel.wire.connection import Answered, Asked, Ended, Opened, Party
+from gavel.wire.connection import Answered, Asked, Ended, Leased, Opened, Party
 from gavel.wire.messages import Role, Status
 from tests.unit.runtime.cluster import CLUSTER, Node
 
@@ -101,6 +117,78 @@ def test_what_another_master_may_be_able_to_do_is_sent_to_another_master() -> No
             assert "worn out" in (await client.master.status())["failure"]
 
     run(test)
+
+
+def told(client: Asker) -> list[FromMaster]:
+    return [one for arrival in client.node.seen(Leased) for one in from_master(bytes(arrival.event.body))]
+
+
+async def hears(client: Asker, kind: type[FromMaster]) -> FromMaster:
+    """What the client is told of this kind, unasked."""
+    while True:
+        for one in told(client):
+            if isinstance(one, kind):
+                return one
+        await asyncio.sleep(0.002)
+
+
+def test_a_client_is_granted_leases_over_its_link_and_told_of_recalls_unasked() -> None:
+    async def test() -> None:
+        async with asking(Role.CLIENT) as client:
+            link, session = await client.node.link(), client.node.party.incarnation
+            link.lease(encode([Alive(5, 0, [])]))
+            renewed = await hears(client, Renewed)
+            assert isinstance(renewed, Renewed) and (renewed.sent, renewed.voters) == (5, [1])
+            link.lease(encode([Ask(1, Age(1, session), [Want(*EVERYTHING, X)], True, True, 0)]))
+            grant = await hears(client, Grant)
+            assert isinstance(grant, Grant) and grant.held and grant.token == renewed.token
+            written = requests.pack({config(0, b"x"): b"1"})
+            answer = await client.ask(Submit(SESSION, 1, 1, 1, [], [], written))
+            assert requests.decode_answer(answer.body) == Busy()
+            recall = await hears(client, Recall)
+            assert isinstance(recall, Recall) and recall.age.session == SESSION
+
+    run(test)
+
+
+def test_a_client_that_says_too_much_is_not_listened_to_and_keeps_its_link() -> None:
+    async def test() -> None:
+        async with asking(Role.CLIENT) as client:
+            link = await client.node.link()
+            (there,) = client.master.exchange.links
+            there.lease_meter = Meter(1)
+            for sent in range(1000):
+                link.lease(encode([Alive(sent, 0, [])]))
+            assert (await client.ask(Look([]))).status == Status.DONE
+            assert there.lease_meter.refused > 0
+            await hears(client, Renewed)
+            assert len(told(client)) <= 1000 - there.lease_meter.refused
+
+    run(test)
+
+
+def test_what_is_no_message_about_leases_ends_the_link() -> None:
+    async def test() -> None:
+        async with asking(Role.CLIENT) as client:
+            (await client.node.link()).lease(b"\xc1")
+            ended = (await client.node.until(Ended))[-1].event
+            assert ended.error is not None
+
+    run(test)
+
+
+def test_a_meter_takes_so_many_a_second() -> None:
+    meter, now = Meter(10), 5 * 10**9
+    assert sum(meter.take(now) for _ in range(100)) == 11
+    assert meter.refused == 89
+    assert sum(meter.take(now + 300_000_000) for _ in range(100)) == 3
+    assert sum(meter.take(now + 10**12) for _ in range(100)) == 11
+    assert steady() <= steady()
+
+
+def test_a_client_of_a_former_release_is_told_to_try_again() -> None:
+    assert requests.for_former(Busy()) == requests.Dropped() == requests.for_former(requests.Fenced())
+    assert requests.for_former(requests.Committed(7)) == requests.Committed(7)
 
 
 def test_a_master_that_cannot_say_how_it_is_keeps_its_link() -> None:

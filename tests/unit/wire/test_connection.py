@@ -10,6 +10,8 @@ from gavel.errors import BadPeer, Collision, DoubleIdentity, GavelError, NoCommo
 from gavel.limits import WIRE_FRAME_MAX
 from gavel.wire import frames
 from gavel.wire.connection import (
+    LEASES_SINCE,
+    NEWEST,
     Answered,
     Asked,
     Carried,
@@ -17,6 +19,7 @@ from gavel.wire.connection import (
     Credited,
     Ended,
     Farewelled,
+    Leased,
     Ponged,
     Staged,
 )
@@ -39,7 +42,7 @@ def fault(connection: Connection, data: bytes) -> BadPeer:
     return ended.error
 
 
-def message(kind: Kind, *parts: bytes, stream: int = 0, version: int = 2) -> bytes:
+def message(kind: Kind, *parts: bytes, stream: int = 0, version: int = NEWEST) -> bytes:
     return b"".join(frames.encode(version, kind, stream, parts))
 
 
@@ -49,7 +52,7 @@ def test_both_sides_learn_who_the_other_is() -> None:
     assert listener.peer is not None
     assert (dialler.peer.node, dialler.peer.role, dialler.peer.name) == (2, Role.SLAVE, "node 2")
     assert listener.peer.incarnation == b"\1" * 16
-    assert dialler.version == listener.version == 2
+    assert dialler.version == listener.version == NEWEST
 
 
 def test_what_members_say_goes_both_ways_whatever_its_size() -> None:
@@ -157,7 +160,7 @@ def test_a_draining_side_answers_what_it_has() -> None:
     ("dialler", "error"),
     [
         (party(1, cluster=b"another cluster."), WrongCluster),
-        (party(1, oldest=3, newest=4), NoCommonVersion),
+        (party(1, oldest=NEWEST + 1, newest=NEWEST + 2), NoCommonVersion),
         (party(2), DoubleIdentity),
         (party(0), BadPeer),
         (party(1, Role.CLIENT), BadPeer),
@@ -196,10 +199,34 @@ def test_nothing_comes_before_the_greeting(kind: Kind) -> None:
     assert "order" in str(fault(Connection(party(1), dialled=False), message(kind, b"\x91\0", version=0)))
 
 
-@pytest.mark.parametrize("version", [0, 1, 3])
+@pytest.mark.parametrize("version", [0, 1, NEWEST + 1])
 def test_frames_have_the_version_agreed_on(version: int) -> None:
     _, listener = opened()
     assert "version" in str(fault(listener, message(Kind.PEER, b"vote", version=version)))
+
+
+def test_messages_about_leases_go_both_ways_between_clients_and_members_that_know_of_them() -> None:
+    client, master = opened(party(0, Role.CLIENT))
+    large = bytes(range(256)) * (WIRE_FRAME_MAX // 100)
+    client.lease(b"alive")
+    master.lease(b"granted")
+    master.lease(large)
+    assert passed(client, master) == [Leased(b"alive")]  # type: ignore[arg-type]
+    assert [bytes(event.body) for event in passed(master, client) if isinstance(event, Leased)] == [b"granted", large]
+    master.goaway("upgrade")
+    client.lease(b"released")
+    assert passed(client, master)
+    for one, other in (
+        (party(1), party(2)),
+        (party(0, Role.CLIENT), party(2, newest=LEASES_SINCE - 1)),
+        (party(0, Role.CLIENT, newest=LEASES_SINCE - 1), party(2)),
+    ):
+        sides = opened(one, other)
+        for side in sides:
+            assert not side.leasing
+            with pytest.raises(Misuse):
+                side.lease(b"alive")
+        assert "leases" in str(fault(sides[1], message(Kind.LEASE, b"alive", version=sides[1].version)))
 
 
 def test_nothing_is_sent_in_a_state_that_does_not_allow_it() -> None:
@@ -238,7 +265,7 @@ def test_control_messages_made_by_nobody_end_the_connection_or_mean_something(da
     passed(client, master)
     side = data.draw(st.sampled_from([client, master, Connection(party(3), dialled=False)]))
     kind = data.draw(st.sampled_from(list(Kind)))
-    version = side.version if data.draw(st.booleans()) else data.draw(st.integers(0, 3))
+    version = side.version if data.draw(st.booleans()) else data.draw(st.integers(0, NEWEST + 1))
     body = data.draw(st.binary(max_size=64) | st.sampled_from([b"\x91\x80", b"\x93\xa1x\xa1y\x90", b"\xc1", b""]))
     for event in side.receive(message(kind, body, stream=data.draw(st.sampled_from([0, 1, 2])), version=version), 0):
         if isinstance(event, Ended):
