@@ -124,6 +124,7 @@ BODY_INLINE_MAX: Final = 16 * KIB  # of a transaction in a vote; longer ones are
 STAGED_LIFE_NS: Final = 300 * 10**9  # what is staged and in no transaction's way is dropped; ten lives of a register
 WANT_NS: Final = 20 * 10**6  # file data that a vote names and that has not come by then is asked for; doubles 6 times
 ANSWER_BYTES: Final = 512 * KIB  # records or file data in one answer; holds the loop for a few milliseconds
+OVERTAKEN_BYTES: Final = 32 * KIB  # records that tell one who collided what has changed; the rest it asks for
 CATCH_UP_STEP: Final = 1000  # changes looked at in one call while they are put in order; a millisecond
 CATCH_UP_WINDOW: Final = 80_000  # changes put in order at a time, 30 MB to twice that; more memory, or more walks
 

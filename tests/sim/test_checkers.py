@@ -100,6 +100,16 @@ def refused_that_happened(account: Account) -> None:
     account.operations[4].told = Aborted()
 
 
+def told_of_no_change(account: Account) -> None:
+    """A collision told before anything was decided, with what had changed before it was read."""
+    del account.order[2]
+    account.operations[2].told = Collided(b"k", 100)
+
+
+def told_collided_and_committed(account: Account) -> None:
+    account.operations[4].told = Collided(b"k", 200)
+
+
 def told_another_tid(account: Account) -> None:
     account.operations[4].told = Committed(401)
 
@@ -145,7 +155,8 @@ PLANTED: list[tuple[str, Callable[[Account], None]]] = [
     ("at_most_once", decided_twice), ("at_most_once", out_of_order), ("at_most_once", nobodys),
     ("serializable", stale_read), ("serializable", phantom), ("serializable", unnoticed_change),
     ("serializable", invented_collision), ("serializable", torn_look), ("serializable", wrong_past),
-    ("answers", lost_acknowledged), ("answers", refused_that_happened), ("answers", told_another_tid),
+    ("answers", lost_acknowledged), ("answers", refused_that_happened), ("answers", told_another_tid), ("answers", told_of_no_change),
+    ("answers", told_collided_and_committed),
     ("real_time", earlier_than_it_began), ("real_time", stale_strict_read), ("real_time", overtaken_read),
     ("durable", missing_version), ("durable", extra_version),
     ("live", never_answered), ("live", behind), ("live", left_open),
@@ -154,6 +165,9 @@ PLANTED: list[tuple[str, Callable[[Account], None]]] = [
 
 def test_a_true_account_is_passed() -> None:
     assert check(true_account()) == []
+    early = true_account()
+    del early.order[2]
+    assert check(early) == [], "a collision told before anything was decided"
 
 
 @pytest.mark.parametrize(("checker", "plant"), PLANTED, ids=[plant.__name__ for _, plant in PLANTED])

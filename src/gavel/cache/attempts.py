@@ -174,7 +174,7 @@ class Attempt:
             reads = [(lo, hi, upto if upto < OPEN else self.current) for lo, hi, _, upto in known]
         self.submitted = Submit(
             naming.name, naming.name_next(), naming.born(now), self._coord, reads, packed.names, packed.body,
-            packed.spilled,
+            packed.spilled, fresh=self._frozen is None,
         )  # fmt: skip
         return [*(staging(naming.name, blob) for blob in packed.blobs), self.submitted]
 
@@ -200,6 +200,9 @@ class Attempt:
                 pass
             case Submit(), _ if isinstance(answer, requests.Outcome):
                 self._outcome(answer)
+            case Submit(), requests.Overtaken():
+                self._outcome(answer.outcome)
+                self._compare(question.reads, answer.now)
             case _, GavelError():
                 self._failed(question, answer)
             case _:
@@ -209,7 +212,11 @@ class Attempt:
     def _looked(self, question: Look, answer: Looked, now: int) -> None:
         self._naming.heard(answer.clock or answer.at, now)
         self._floor = min(self._floor, answer.at)
-        for (lo, hi, version), part in zip(question.ranges, answer.parts, strict=False):
+        self._compare(question.ranges, answer)
+
+    def _compare(self, ranges: list[Read], answer: Looked) -> None:
+        """Take in what has changed of these ranges."""
+        for (lo, hi, version), part in zip(ranges, answer.parts, strict=False):
             if part is None:
                 self._held.confirm(lo, hi, version, answer.at)
             else:

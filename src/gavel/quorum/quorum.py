@@ -552,6 +552,11 @@ class Quorum:
         return self.registers.standing()
 
     @property
+    def current(self) -> bool:
+        """Whether this node votes, and executes what is decided: all at or below `stable`, nothing above."""
+        return self.desk.acting and not self.watermark.frozen
+
+    @property
     def clock_tid(self) -> int:
         """A tid of about now, for `born` of new transactions."""
         return max(self.desk.clock.tick, self.desk.clock.wall) << 8

@@ -35,11 +35,13 @@ from gavel.transaction.requests import (
 _OVERHEAD = 16  # bytes that a record or a range counts for besides its key and value
 
 
-def look(history: History, question: Look, clock: int) -> Looked:
-    """For each range: None where nothing changed since, else its records; as of the history's last tid."""
-    at = history.last_tid
+def look(history: History, question: Look, clock: int, limit: int = 0) -> Looked:
+    """For each range: None where nothing changed since, else its records; as of the history's last tid.
+
+    About `limit` bytes at most, limits.ANSWER_BYTES unless told.
+    """
+    at, room = history.last_tid, limit or ANSWER_BYTES
     parts: list[Records | None] = []
-    room = ANSWER_BYTES
     for lo, hi, since in question.ranges:
         if room <= 0:
             break

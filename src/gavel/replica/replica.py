@@ -105,7 +105,7 @@ class Replica:
         self._checkpoints = Checkpoints(volume, self.history, self.log, self._syncs, self._effects, self._snapshot)
         self._clients = Clients(
             self.history, volume, self._effects, self._ask_quorum, self._stage, self._syncs.barrier, self._told,
-            lambda: self.quorum.clock_tid,
+            lambda: self.quorum.clock_tid, lambda: self.quorum.current,
         )  # fmt: skip
         records = self._replay()
         floor = max(volume.last_tid, self.history.last_tid)
@@ -201,6 +201,7 @@ class Replica:
                 self._syncs.synced(ticket, failed)
             case Ticked():
                 self._pump()
+                self._clients.look()
                 self._checkpoints.resume(now)
                 if self.log.failure is None:
                     self._checkpoints.look(now)  # what the quorum writes adds up, also where no record changes
@@ -247,10 +248,12 @@ class Replica:
             self._answered(event.request, self.log.failure)
 
     def _pump(self) -> None:
-        """See to what comes of what the quorum was told."""
-        if self.log.failure is not None or not self._stirred:
-            return
-        self._stirred = False
+        """See to what comes of what the quorum was told, and of that in turn."""
+        while self._stirred and self.log.failure is None:
+            self._stirred = False
+            self._pump_once()
+
+    def _pump_once(self) -> None:
         effects: list[Effect] = []
         self._guarded(lambda: effects.extend(self.quorum.drain()))
         for effect in effects:

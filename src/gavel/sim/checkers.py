@@ -104,9 +104,13 @@ def _saw(model: Model, name: str, seen: Seen) -> list[str]:
 
 
 def answers(account: Account) -> list[str]:
-    """What clients are told is what happened: no acknowledged write is lost, no refused one happens."""
+    """What clients are told is what happened: no acknowledged write is lost, no refused one happens.
+
+    A collision may be told before anything is decided, or instead of that, of whatever has changed.
+    """
     wrong = []
     places = {decided.txid: decided for decided in account.order}
+    model = replay(account)
     for operation in account.operations:
         place = places.get(operation.txid)
         if operation.told is None:
@@ -114,6 +118,11 @@ def answers(account: Account) -> list[str]:
         if isinstance(operation.told, Aborted):
             if place is not None:
                 wrong.append(f"{operation.name} was told that it never happens, and is decided for {place.tid:#x}")
+        elif isinstance(operation.told, Collided) and (place is None or isinstance(place.outcome, Collided)):
+            told = operation.told.key, operation.told.tid
+            before = place.tid if place is not None else operation.told.tid + 1
+            if not any(told in model.changes(seen, before) for seen in operation.reads):
+                wrong.append(f"{operation.name} was told {operation.told}, which is no change of what it had read")
         elif place is None:
             wrong.append(f"{operation.name} was told {operation.told}, and there is no trace of it")
         elif place.outcome != operation.told:
@@ -132,7 +141,9 @@ def real_time(account: Account) -> list[str]:
             continue
         began.append((operation.began, tid, operation.name))
         if operation.ended is not None and operation.told is not None:
-            ended.append((operation.ended, tid, operation.name))
+            # A collision may have been told before it was decided: what its client knows of is the change.
+            known = operation.told.tid if isinstance(operation.told, Collided) else tid
+            ended.append((operation.ended, known, operation.name))
     tids = [decided.tid for decided in account.order]
     for look in account.looks:
         if look.strict:  # it stands at the last transaction that it saw; two may see the same, so it need not be above

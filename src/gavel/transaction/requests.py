@@ -123,7 +123,8 @@ class Submit(Message, tag=2, frozen=True, gc=False):
     `blobs` are the blob_name()s of all that was staged for it, `spilled` the numbers of those that hold the body itself
     where that is longer than limits.BODY_INLINE_MAX. `tokens` are those of the leases it was made under: (node,
     incarnation, counter) of each master that granted all it writes; a master whose token is another one, or that is
-    not named, does not vote for it. Empty: it was not made under leases.
+    not named, does not vote for it. Empty: it was not made under leases. `fresh`: instead of Collided, Overtaken is
+    welcome.
     """
 
     session: bytes
@@ -135,6 +136,7 @@ class Submit(Message, tag=2, frozen=True, gc=False):
     body: bytes
     spilled: list[int] = []
     tokens: list[tuple[int, int, int]] = []
+    fresh: bool = False
 
 
 class Look(Message, tag=3, frozen=True, gc=False):
@@ -261,6 +263,16 @@ class Looked(Message, tag=39, frozen=True, gc=False):
     clock: int = 0
 
 
+class Overtaken(Message, tag=49, frozen=True, gc=False):
+    """It has collided, and here is what has changed of all that it had read, so that it can be run again at once.
+
+    `now` is as a Look at these ranges would be answered, but for being strictly current.
+    """
+
+    outcome: Collided
+    now: Looked
+
+
 class Fetched(Message, tag=40, frozen=True, gc=False):
     """The records of the ranges asked, in order. A long answer ends early."""
 
@@ -305,7 +317,7 @@ class Changed(Message, tag=46, frozen=True, gc=False):
 
 
 # Tag 43 was that of errors, which are no answers: they travel as wire/failures.py has them. It is not to be used again.
-Answer = Done | Outcome | Looked | Fetched | Found | Told | Reaches | Traced | Changed
+Answer = Done | Outcome | Overtaken | Looked | Fetched | Found | Told | Reaches | Traced | Changed
 
 
 class Asked(NamedTuple):

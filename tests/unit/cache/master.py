@@ -35,6 +35,7 @@ class Master:
         self.blobs: dict[tuple[bytes, int], bytes] = {}
         self.data: dict[bytes, bytes] = {}  # raw bytes by sum
         self.outcomes: dict[tuple[bytes, int], requests.Outcome] = {}
+        self.tells_more = False  # to who has collided and wants to know
 
     def get(self, key: bytes, at: int) -> bytes | None:
         if at < self.horizon:
@@ -88,7 +89,11 @@ class Master:
                 self.data[total] = bytes(raw)
                 return requests.Done()
             case requests.Submit():
-                return self._submit(question)
+                outcome = self._submit(question)
+                if isinstance(outcome, requests.Collided) and question.fresh and self.tells_more:
+                    parts = [self._part(lo, hi, version) for lo, hi, version in question.reads]
+                    return requests.Overtaken(outcome, requests.Looked(self.tid, parts, self.tid))
+                return outcome
             case requests.Horizon():
                 return requests.Reaches(256, self.tid, self.horizon, [])
             case requests.Trace(key, until):

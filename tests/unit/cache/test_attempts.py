@@ -126,6 +126,33 @@ def test_what_was_read_and_changed_by_others_makes_it_run_again(master: Master, 
     assert asked.count("Submit") == 3
 
 
+def test_who_was_overtaken_runs_again_on_what_the_answer_brought(master: Master, remote: Remote) -> None:
+    def add(tx: Transaction) -> None:
+        total = int(tx.get(k("a")) or 0) + int(tx.get(k("b")) or 0)
+        tx.put(k("c"), b"%d" % total)
+
+    drive(remote, master, get("a", "b", "c"))
+    others = iter([{"b": b"20"}, {"a": b"10", "b": b"30"}])
+
+    def between(question: requests.Question) -> None:
+        if isinstance(question, requests.Submit) and (values := next(others, None)):
+            master.put(**values)
+
+    master.tells_more = True
+    _, asked = drive(remote, master, add, between=between)
+    assert master.states[-1][k("c")] == b"40"
+    assert asked == ["Submit"] * 3, "no Look in between"
+
+    def either(tx: Transaction) -> bytes | None:
+        if tx.get(k("a")) == b"10":
+            tx.put(k("d"), b"written")
+        return tx.get(k("a"))
+
+    others = iter([{"a": b"11"}])
+    found, asked = drive(remote, master, either, between=between)
+    assert found.result == b"11" and asked == ["Submit", "Look"], "what only reads has to be current"
+
+
 def test_an_error_counts_only_when_what_it_was_raised_for_is_so(master: Master, remote: Remote) -> None:
     def must_be_one(tx: Transaction) -> str:
         tx.put(k("x"), b"dropped if it raises")
