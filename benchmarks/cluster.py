@@ -309,7 +309,7 @@ def _bulk(lab: Lab, mib: int) -> list[Row]:
 
     def api() -> None:
         with connect(lab.url) as cluster:
-            with cluster.open("/bulk", "wb", buffering=0) as file:
+            with cluster.open("/bulk", "wb") as file:
                 for piece in pieces():
                     file.write(piece)
             cluster.sync()

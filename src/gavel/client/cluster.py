@@ -27,7 +27,7 @@ from gavel.filesystem import retention, snapshots
 from gavel.filesystem.caller import Caller
 from gavel.history.horizon import Horizon as Kept
 from gavel.keys import tid as tids
-from gavel.limits import TRANSACTION_RETRIES
+from gavel.limits import TRANSACTION_RETRIES, WRITE_TOGETHER
 from gavel.runtime.cluster_engine import ClusterEngine
 from gavel.runtime.moments import tid_on_cluster
 from gavel.transaction.requests import Horizon, Reaches, Status, Told
@@ -128,6 +128,8 @@ class InFrozen(InTransaction):
 
 class Cluster(Chosen, OverTime, Tree):
     """A connection to a cluster. `gavel.connect` makes one; close it, or use it in a `with` block."""
+
+    _gathers = WRITE_TOGETHER
 
     def __init__(self, engine: ClusterEngine, caller: Caller, on_close: Callable[[], None]) -> None:
         self._present = Present(engine)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 AnyFile = io.RawIOBase | io.BufferedIOBase | io.TextIOWrapper
 
-_BUFFER = 128 * 1024  # one extent: buffered writes make whole extents, buffered reads fetch whole ones
+BUFFER = 128 * 1024  # one extent: buffered writes make whole extents, buffered reads fetch whole ones
 
 
 class Mode(NamedTuple):
@@ -161,13 +161,22 @@ class RawFile(io.RawIOBase):
 
 
 def wrap(
-    raw: RawFile, mode: Mode, buffering: int, encoding: str | None, errors: str | None, newline: str | None
+    raw: RawFile,
+    mode: Mode,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+    gathers: int = BUFFER,
 ) -> AnyFile:
-    """The raw file with buffering and decoding on top, as the builtin open() would."""
+    """The raw file with buffering and decoding on top, as the builtin open() would.
+
+    `gathers`: how much of what is written is kept together unless `buffering` says.
+    """
     if buffering == 0:
         return raw
     line = buffering == 1 and not mode.binary
-    size = _BUFFER if buffering < 2 else buffering
+    size = buffering if buffering > 1 else BUFFER if mode.reading else gathers
     buffered: io.BufferedRandom | io.BufferedWriter | io.BufferedReader
     if mode.reading and mode.writing:
         buffered = io.BufferedRandom(raw, size)

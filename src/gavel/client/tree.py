@@ -44,6 +44,8 @@ RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # as in renameat2(2)
 class ReadTree:
     """The reading calls over one state of the filesystem."""
 
+    _gathers = files.BUFFER  # of what is written to a file object
+
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
@@ -132,7 +134,7 @@ class ReadTree:
         """
         wanted = files.parse_mode(mode, buffering, encoding, errors, newline)
         raw = self._open_for_writing(path, wanted) if wanted.writing else self._open_for_reading(path, wanted)
-        file = files.wrap(raw, wanted, buffering, encoding, errors, newline)
+        file = files.wrap(raw, wanted, buffering, encoding, errors, newline, self._gathers)
         if wanted.writing:
             self._opened(file)
         return file

@@ -13,6 +13,7 @@ from gavel.cache.held_view import HeldView
 from gavel.client.cluster import Cluster
 from gavel.client.transactions import Transaction
 from gavel.errors import BadWhen, Collision
+from gavel.limits import WRITE_TOGETHER
 from tests.unit.client.remotely import clusters
 
 
@@ -32,6 +33,18 @@ def test_what_one_wrote_the_other_reads(two: tuple[Cluster, Cluster]) -> None:
         file.seek(300_000)
         file.write(b"changed")
     assert one.read_bytes("a/b/file") == content[:300_000] + b"changed" + content[300_007:]
+
+
+def test_what_is_written_through_a_buffer_is_gathered_into_few_transactions(two: tuple[Cluster, Cluster]) -> None:
+    one, other = two
+    content = os.urandom(100_000)
+    before = one.tid()
+    with one.open("file", "wb") as file:
+        for _ in range(60):
+            file.write(content)
+    assert other.read_bytes("file") == content * 60
+    commits = {change.tid for change in one.log("file", since=before)}
+    assert len(commits) == 1 + -(-60 * len(content) // WRITE_TOGETHER), "one makes the file"
 
 
 def test_the_past_has_tids_times_and_names(two: tuple[Cluster, Cluster]) -> None:
