@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from gavel.node.protocol import Json
 
 _PATIENCE = 3.0  # seconds before saying what is being waited for
 _ANSWER_SECONDS = 20.0  # a process that answers nothing for so long is taken for hung
+_MAJORITY_SECONDS = 3.0  # masters that answer nothing for so long are not waited for: what was answered is durable
 
 
 def unmount(argument: str) -> Json:
@@ -28,8 +30,12 @@ def unmount(argument: str) -> Json:
     process = next((one for one in places.running() if one.directory == directory), None)
     if process is None:
         return _unmount_unattended(directory)
-    durable = _sync(process)
-    lazy, hung = _detach(directory, process)
+    cluster = "://" in process.volume
+    if cluster and not _sync(process, _MAJORITY_SECONDS):
+        lazy, hung, durable = _detach_at_once(directory), False, True
+    else:
+        durable = cluster or _sync(process)
+        lazy, hung = _detach(directory, process)
     if hung:
         alive = places.alive(process.pid)
         fate = f"end it with `kill -9 {process.pid}`" if alive else "it was killed"
@@ -86,11 +92,26 @@ def _unmount_unattended(directory: str) -> Json:
     return _result(directory, note, lazy=not clean, ended=clean)
 
 
-def _sync(process: places.Running) -> bool:
+def _detach_at_once(directory: str) -> bool:
+    """Detach a mount of a cluster without a majority, which asks for nothing that only a majority can answer.
+
+    Whether it was in use.
+    """
+    try:
+        attach.detach(directory)
+    except OSError as problem:
+        if problem.errno != errno.EBUSY:
+            raise
+        attach.detach(directory, lazy=True)
+        return True
+    return False
+
+
+def _sync(process: places.Running, seconds: float = _ANSWER_SECONDS) -> bool:
     """Have everything made durable before the mount goes, as far as its process answers."""
     try:
         session = access.RemoteSession(
-            access.Mounted(process.socket, process.directory, "/"), settled=True, timeout=_ANSWER_SECONDS
+            access.Mounted(process.socket, process.directory, "/"), settled=True, timeout=seconds
         )
         try:
             session.call("tid", {})
