@@ -258,6 +258,9 @@ class Holder:
                 self._holdings.without(master.node)
                 self._review(*EVERYTHING, now)
             self._tell_releases(master)
+            for ask in self._asks.values():
+                if ask.answers.pop(master.node, None) and ask.established is None and not ask.over:
+                    self._send_ask(master, ask)
         return True
 
     def _renewed(self, master: Standing, message: Renewed, now: int) -> None:

@@ -27,6 +27,7 @@ from gavel.sim.clock import HostClock
 from gavel.sim.leases.history import History, Read, Write
 from gavel.sim.leases.master import TOKENS
 from gavel.sim.leases.plan import Habits, LeasePlan
+from gavel.sim.oracle import Violation
 from gavel.sim.store import payload
 from gavel.sim.world import MILLISECOND, World
 
@@ -221,6 +222,7 @@ class LeaseClient:
                 self._answered(operation, event.tid)
         else:
             assert isinstance(event, Denied)
+            raise Violation("denied", f"{self.name} was refused an ask that makes sense ({event.why})")
 
     def _within(self, lo: bytes, hi: bytes) -> list[bytes]:
         return [key for key in self._keys if lo <= key < hi]
@@ -410,7 +412,7 @@ class LeaseClient:
                 self._seen(operation, value)
                 return
             known = self._data.get(key)
-            if known is None or known.upto < shown.tid:
+            if known is None or known.upto <= shown.tid:
                 still = turn == self._turn.get(key, 0) and self.holder.covers(*just(key), S)
                 self._data[key] = Record(value, shown.tid, OPEN if still else shown.tid)
 

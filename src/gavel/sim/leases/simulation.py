@@ -112,7 +112,7 @@ class LeaseSimulation:
 
     def _send(self, client: LeaseClient, node: int, what: Any) -> None:
         if isinstance(what, list):
-            data = b"L" + encode(what)
+            data = b"L" + client.session + encode(what)
         else:
             data = b"P" + len(self._parcels).to_bytes(8)
             self._parcels[data] = what
@@ -135,8 +135,7 @@ class LeaseSimulation:
         self.world.happened(b"%d>%d " % (source, target) + data)
         client = self.clients.get(target)
         if client is None:
-            session = self.clients[source].session
-            what = Said(session, data[1:]) if data[:1] == b"L" else self._parcels[data]
+            what = Said(data[1:17], data[17:]) if data[:1] == b"L" else self._parcels[data]
             self.cluster.hosts[target].request(what, type(what).__name__)
         elif data[:1] != b"L":
             client.receive(source, self._parcels[data])
