@@ -306,7 +306,8 @@ class Untrusted(GavelError):
 
     def __init__(self, who: str, why: str) -> None:
         self.who, self.why = who, why
-        super().__init__(f"no trust between this node and {who}: {why}; both must have joined the same cluster")
+        advice = "" if "join" in why else "; both must have joined the same cluster"
+        super().__init__(f"no trust between this node and {who}: {why}{advice}")
 
 
 class BadToken(GavelError):

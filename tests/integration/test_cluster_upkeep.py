@@ -126,6 +126,43 @@ def test_two_masters_and_a_witness(served: Served) -> None:
     assert SECRET[:64] not in (witness / "volume.gavel").read_bytes()
 
 
+def test_the_last_master_that_votes_stays(served: Served) -> None:
+    """All masters could be demoted and removed, and nobody was left to decide anything for ever."""
+    first = served.create("a", "--size", SIZE)
+    served.start(first)
+    second = served.join("b", first, "slave")
+    served.start(second)
+    eventually(lambda: served.roles(second) == {1: "master", 2: "slave"})
+    for arguments in (("demote", "1"), ("remove", "1")):
+        refused = gavel("cluster", *arguments, "--dir", str(second), code=output.USAGE)
+        assert "no master would be left" in refused
+    gavel("cluster", "promote", "2", "--dir", str(first))
+    eventually(lambda: served.roles(second)[2] == "master")
+    gavel("cluster", "rotate", str(second))
+    assert gavel("cluster", "invite", str(second), "--role", "client"), "it has the authority's key now"
+    gavel("cluster", "demote", "1", "--dir", str(second))
+    refused = gavel("cluster", "demote", "2", "--dir", str(first), code=output.USAGE)
+    assert "no master would be left" in refused, "also before the other demotion has come to pass"
+
+
+def test_a_node_that_cannot_be_made_leaves_nothing_behind(served: Served, tmp_path: Path) -> None:
+    too_small = gavel("cluster", "create", str(tmp_path / "a"), "--listen", "h:1", "--size", "5M", code=output.USAGE)
+    assert "at least 96 MiB" in too_small and not (tmp_path / "a").exists()
+    first = served.create("a", "--size", SIZE)
+    served.start(first)
+    (first / "volume.gavel").rename(tmp_path / "elsewhere")
+    second = served.join("b", first)
+    (second / "volume.gavel").unlink()
+    assert "is not there; put it back" in gavel("serve", str(second), code=output.USAGE)
+    port = served.status(first)["members"][0]["url"].rpartition(":")[2]
+    third = tmp_path / "c"
+    gavel("cluster", "create", str(third), "--listen", f"127.0.0.1:{port}", "--size", SIZE)
+    assert "Address already in use" in gavel("serve", str(third), code=output.USAGE)
+    edited(third, "listen", "127.0.0.1:0")
+    edited(third, "http", f"127.0.0.1:{port}")
+    assert "change `http` in node.toml" in gavel("serve", str(third), code=output.USAGE)
+
+
 def test_a_witness_answers_no_questions(served: Served) -> None:
     first = served.create("a", "--size", SIZE)
     served.start(first)

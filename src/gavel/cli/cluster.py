@@ -67,17 +67,19 @@ def create(
     from gavel.cli import output
     from gavel.errors import BadRequest
     from gavel.node import founding, joining
+    from gavel.node.directory import made
 
     if source is not None and (size is not None or encrypt or key_file is not None):
         raise BadRequest("a volume that exists has its size and its key; leave --size, --encrypt and --key-file out")
     adopted = None if source is None else founding.check_adoptable(source)
     wanted, key = _size(size), _fresh_key(encrypt, key_file)
-    made = joining.create(str(directory), listen, address, name)
-    if adopted is None:
-        founding.make(made.path, wanted, key)
-    else:
-        founding.adopt(made.path, adopted)
-    _say_made(made, json)
+    node = joining.create(str(directory), listen, address, name)
+    with made(node):
+        if adopted is None:
+            founding.make(node.path, wanted, key)
+        else:
+            founding.adopt(node.path, adopted)
+    _say_made(node, json)
     if not json:
         output.say(f"start it with: gavel serve {directory}")
 
@@ -119,14 +121,16 @@ def join(
     """Make this machine a node of a cluster. Its volume is its own; what is in it comes from the others."""
     from gavel.cli import output
     from gavel.node import founding, joining
+    from gavel.node.directory import made
     from gavel.wire.messages import Role
 
     wanted, key = _size(size), _fresh_key(encrypt, key_file)
-    made, created = joining.join(token, str(directory), listen, address, name)
-    if made.settings.role is not Role.CLIENT:
-        founding.make_empty(made.path, wanted, key, created)
-    _say_made(made, json)
-    if not json and made.settings.role is not Role.CLIENT:
+    node, created = joining.join(token, str(directory), listen, address, name)
+    if node.settings.role is not Role.CLIENT:
+        with made(node):
+            founding.make_empty(node.path, wanted, key, created)
+    _say_made(node, json)
+    if not json and node.settings.role is not Role.CLIENT:
         output.say(f"start it with: gavel serve {directory}")
 
 
@@ -240,8 +244,11 @@ def _show(found: dict[str, Any]) -> None:
         f"cluster {found['cluster']}, epoch {found.get('epoch', 0)}, everything up to {found['sync_tid']} is known, "
         f"{rate:,.1f} commits a second"
     )
+    for one in found["members"]:
+        if one["problem"]:
+            output.say(f"node {one['node']}: {one['problem']}")
     if found.get("problem"):
-        output.say(found["problem"])
+        output.say(f"this node: {found['problem']}")
 
 
 def _state(one: dict[str, Any]) -> tuple[str, str, str]:
@@ -250,7 +257,7 @@ def _state(one: dict[str, Any]) -> tuple[str, str, str]:
     if catching and not catching.get("horizon"):
         state = f"catching up, {catching['done']:.0%}{_left(catching)}"
     elif one["problem"]:
-        state = f"{state}: {one['problem']}"
+        state = f"{state}, see below"
     lag = "" if one["lag_ms"] is None else f"{one['lag_ms']} ms"
     trip = "" if not one["rtt_us"] else f"{one['rtt_us'] / 1000:.1f} ms"
     return state, lag, trip
@@ -314,8 +321,13 @@ def _say_made(made: Any, json: bool) -> None:
 
 def _size(text: str | None) -> int | None:
     from gavel.cli.volumes import parse_size
+    from gavel.errors import BadRequest
+    from gavel.limits import MIB, VOLUME_MIN
 
-    return None if text is None else parse_size(text)
+    size = None if text is None else parse_size(text)
+    if size is not None and size < VOLUME_MIN:
+        raise BadRequest(f"a volume needs at least {VOLUME_MIN // MIB} MiB; ask for more")
+    return size
 
 
 def _fresh_key(encrypt: bool, key_file: Path | None) -> Any:

@@ -14,8 +14,11 @@ identity are told apart by their incarnations, and the second is refused.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +95,16 @@ def begin(path: str | os.PathLike[str]) -> Path:
         raise BadRequest(f"{where} is not empty ({found[0]}); name a directory of its own for the node")
     where.chmod(0o700)
     return where
+
+
+@contextmanager
+def made(directory: Directory) -> Iterator[None]:
+    """What is still to be done about a new node's directory; if that fails, the directory is taken away again."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise
 
 
 def settle(path: Path, settings: Settings, files: dict[str, bytes]) -> Directory:

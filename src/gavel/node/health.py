@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from gavel.errors import BadRequest
 from gavel.keys.tid import micros
 from gavel.node.protocol import Json
 from gavel.runtime.dialler import address_of
@@ -34,8 +36,14 @@ class Health:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen; raises OSError."""
-        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=_LINE_MAX)
+        """Listen; raises BadRequest if that is not possible there."""
+        try:
+            self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=_LINE_MAX)
+        except OSError as problem:
+            why = os.strerror(problem.errno) if problem.errno is not None and problem.errno > 0 else str(problem)
+            raise BadRequest(
+                f"cannot serve http on {self.host}:{self.port} ({why}); change `http` in node.toml"
+            ) from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple, cast
 
-from gavel.errors import BadPeer, BadToken, GavelError, Unreachable, Untrusted
+from gavel.errors import BadPeer, BadRequest, BadToken, GavelError, Unreachable, Untrusted
 from gavel.limits import HANDSHAKE_SECONDS, KIB
 from gavel.node import authority, protocol, tokens
 from gavel.node.authority import Authority
@@ -108,7 +108,7 @@ class Door(asyncio.Protocol):
             if who is None or who.cluster != self._directory.settings.cluster:
                 raise Untrusted("a peer", "it has no certificate of this cluster")
             if who.node and (entry is None or entry.removed):
-                raise Untrusted(f"node {who.node}", "it was removed from the cluster")
+                raise Untrusted(f"node {who.node}", "it was removed from the cluster; it can join anew")
         else:
             self._role = self._directory.tokens.check(proof, int(time.time()))
 
@@ -165,12 +165,15 @@ class Door(asyncio.Protocol):
 
 
 def authority_of(directory: Directory) -> Authority:
-    """The authority, with its key; raises BadToken where that is not kept."""
+    """The authority, with its key; raises BadRequest where that is not kept."""
     try:
         return Authority(directory.material.authorities.read_bytes(), directory.authority_key.read_bytes())
     except FileNotFoundError:
-        raise BadToken(
-            "cannot be made or used here: this node does not have the key of the authority; ask a master"
+        node = directory.settings.node
+        who = f"node {node}" if node else "a client"
+        raise BadRequest(
+            f"{who} does not have the key of the authority, as masters have; ask a master, "
+            "or if it has become one, get it by `gavel cluster rotate DIR`"
         ) from None
 
 
@@ -218,9 +221,15 @@ def join(line: str, path: str, listen: str = "", advertise: str = "", name: str 
 
 def _settings(token: Token, listen: str, advertise: str, name: str) -> Settings:
     if token.role is Role.CLIENT:
+        if listen or advertise:
+            raise BadRequest(
+                "this token is one for a client, which nobody connects to; leave --listen and --address out"
+            )
         return given(token.cluster, 0, token.role, token.address, name=name)._replace(listen="", address="")
     if not listen:
-        raise BadToken(f"is one for a {token.role.name.lower()}, which others must reach: add --listen HOST:PORT, or")
+        raise BadRequest(
+            f"this token is one for a {token.role.name.lower()}, which others connect to; add --listen HOST:PORT"
+        )
     return given(token.cluster, 0, token.role, listen, advertise, name)
 
 

@@ -96,6 +96,8 @@ def _alone(directory: Directory) -> Any:
 
 
 async def _serve(directory: Directory, key: Key | None, ready: Callable[[Json], None]) -> None:
+    if not directory.volume.exists():
+        raise BadRequest(f"{directory.volume} is not there; put it back, or remove this node and let it join anew")
     device = open_device(str(directory.volume))
     try:
         daemon = Daemon(directory)
@@ -110,9 +112,12 @@ async def _serve(directory: Directory, key: Key | None, ready: Callable[[Json], 
             await daemon.over.wait()
         finally:
             notify.stopping()
-            logs.event("draining", "no new requests; those under way are answered")
+            if daemon.over.is_set():
+                logs.event("draining", "no new requests; those under way are answered")
             await daemon.close()
-            logs.event("ended", "everything is durable" if daemon.sound else "ended; not everything could be written")
+            if daemon.over.is_set():
+                sound = "everything is durable" if daemon.sound else "not everything could be written"
+                logs.event("ended", f"ended: {sound}")
     finally:
         device.close()
 
@@ -303,6 +308,8 @@ class Daemon:
         entry = self._member(node)
         if role not in ("master", "slave") or entry.role == Role.WITNESS:
             raise BadRequest("only masters and slaves take each other's place; invite a witness as such")
+        if role == "slave":
+            await self._keep_a_master(node)
         self.book.put(changed := _changed(entry, role=Role[role.upper()]))
         self.steward.entered(changed)
         return {"node": entry.node, "role": role}
@@ -312,11 +319,22 @@ class Daemon:
         entry = self._member(node)
         if entry.node == self.directory.settings.node:
             raise BadRequest("a node cannot remove itself; ask another one to")
-        if len([one for one in self.book.members() if one.role == Role.MASTER]) == 1 and entry.role == Role.MASTER:
-            raise BadRequest("it is the last master; there would be nobody left")
+        await self._keep_a_master(node)
         self.book.put(changed := _changed(entry, removed=True))
         self.steward.entered(changed)
         return {"node": entry.node}
+
+    async def _keep_a_master(self, node: int) -> None:
+        """Refuse to take a node away without which no master would be left that votes, and is to go on doing so."""
+        assert self.master is not None
+        members = (await self.master.status()).get("members", ())
+        voting = {one["node"] for one in members if one["role"] == "master"}
+        staying = {entry.node for entry in self.book.members() if entry.role == Role.MASTER} & voting
+        if not staying - {node}:
+            raise BadRequest(
+                f"without node {node} no master would be left that votes; promote another one first, and wait until "
+                "`gavel status` shows it as a master"
+            )
 
     def _member(self, node: int) -> Any:
         entry = self.book.entries.get(node)

@@ -63,7 +63,7 @@ class Steward:
         """Why a node that greets is not welcome."""
         known = self.book.entries.get(peer.node)
         if peer.node and known is not None and known.removed:
-            return Untrusted(f"node {peer.node}", "it was removed from the cluster")
+            return Untrusted(f"node {peer.node}", "it was removed from the cluster; it can join anew")
         return None
 
     def linked(self, link: Link) -> None:
@@ -83,7 +83,7 @@ class Steward:
             self.spread(but=node)
         mine = self.book.entries.get(self._me)
         if mine is not None and mine.removed and self.problem is None:
-            self.problem = Untrusted("the others", f"node {self._me} was removed from the cluster")
+            self.problem = Untrusted("the others", f"node {self._me} was removed from the cluster; it can join anew")
             log.error("%s", self.problem)
 
     def entered(self, entry: Entry) -> None:
@@ -104,7 +104,9 @@ class Steward:
                 link.carry(BOOK, body)
         for entry in self.book.entries.values():
             if entry.removed:
-                self.master.forget(entry.node, Untrusted(f"node {entry.node}", "it was removed from the cluster"))
+                self.master.forget(
+                    entry.node, Untrusted(f"node {entry.node}", "it was removed from the cluster; it can join anew")
+                )
         self._wake.set()
 
     def problem_with(self, node: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -73,8 +74,9 @@ class Listener:
                 ssl_handshake_timeout=None if self._context is None else HANDSHAKE_SECONDS,
             )
         except OSError as problem:
+            why = os.strerror(problem.errno) if problem.errno is not None and problem.errno > 0 else str(problem)
             raise BadRequest(
-                f"cannot listen on {self.host}:{self.port} ({problem.strerror or problem}); choose another --listen"
+                f"cannot listen on {self.host}:{self.port} ({why}); look who has it, or choose another address"
             ) from None
         self.port = self._server.sockets[0].getsockname()[1]
 

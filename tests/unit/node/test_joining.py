@@ -135,7 +135,7 @@ def test_a_new_master_can_invite(tmp_path: Path) -> None:
     with serving(second):
         third = joining.join(joining.invite(second, Role.SLAVE, 60), str(tmp_path / "c"), "127.0.0.1:7600").directory
     assert third.settings.node == 3
-    with pytest.raises(BadToken, match="does not have the key"):
+    with pytest.raises(BadRequest, match="does not have the key"):
         joining.invite(third, Role.SLAVE, 60)
 
 
@@ -183,8 +183,11 @@ def test_nobody_there_is_said_and_a_master_needs_an_address(tmp_path: Path) -> N
     token = tokens.parse(joining.invite(first, Role.SLAVE, 60))._replace(address="127.0.0.1:1")
     with pytest.raises(Unreachable, match="nothing listens"):
         joining.join(tokens.text(token), str(tmp_path / "b"), "127.0.0.1:7500")
-    with pytest.raises(BadToken, match="--listen"):
+    with pytest.raises(BadRequest, match="a slave, which others connect to; add --listen"):
         joining.join(tokens.text(token), str(tmp_path / "c"))
+    with pytest.raises(BadRequest, match="a client, which nobody connects to"):
+        joining.join(tokens.text(token._replace(role=Role.CLIENT)), str(tmp_path / "c"), "h:1")
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize(
