@@ -55,7 +55,7 @@ def _member(node: int, known: Any, told: Json, own: Json, master: Master, book: 
     sync = told.get("sync_tid") or (known or {}).get("sync_tid", 0)
     problem = told.get("failure") or _behind(told.get("catch_up"), node)
     problem = problem or ("" if mine or link is not None else steward.problem_with(node))
-    if known and known.get("refused"):
+    if told.get("refused") or (known and known.get("refused")):
         problem = "its volume is an old copy of itself; remove the node and let it join anew"
     return {
         "node": node,

@@ -567,7 +567,7 @@ class Quorum:
         roles = dict(desk.electorate.members)
         peers = [
             PeerStatus(
-                p.node, roles.get(p.node, -1), p.up, p.stable, p.vouched, p.offset or 0, p.refused == p.incarnation
+                p.node, roles.get(p.node, -1), p.up, p.stable, p.vouched, p.offset or 0, 0 < p.incarnation < p.refused
             )
             for p in desk.peers.values()
         ]

@@ -44,6 +44,7 @@ def test_an_old_copy_is_refused_for_ever_after_restarts_too() -> None:
         group.run()
         group.wait(1000)
         assert group.core(3).status().refused
+        assert [peer.refused for peer in group.core(2).status().peers] == [False, True]
         assert isinstance(commit(group, 3, 3), NotAMember)
         group.crash(3)
     assert (3, "expelled") in seen and (1, "old copy") in seen
