@@ -1,4 +1,4 @@
-"""Commands about clusters: cluster create, invite, join, rotate, promote, demote, remove; serve; status."""
+"""Commands about clusters: cluster create, invite, join, rotate, promote, demote, remove; serve; status; leases."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="cluster")
     main.command()(serve)
     main.command()(status)
+    main.command()(leases)
 
 
 @app.command()
@@ -221,6 +222,64 @@ def status(
         if not watch:
             return
         time.sleep(1)
+
+
+def leases(
+    where: Annotated[str, typer.Argument(metavar="[DIR|URL]", help="A node's directory, or gavel://HOST:PORT.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+    json: JSON = False,
+) -> None:
+    """Show which clients hold what, so that they need not ask; how much is recalled, and what the tables take."""
+    import time
+
+    from gavel.cli import output
+
+    while True:
+        found = _leases(where)
+        if json:
+            output.print_json(found)
+        else:
+            if watch:
+                output.console().clear()
+            _show_leases(found)
+        if not watch:
+            return
+        time.sleep(1)
+
+
+def _leases(where: str) -> dict[str, Any]:
+    if where.startswith("gavel://"):
+        from gavel.node.reach import leases_of
+
+        return leases_of(where)
+    return _call(Path(where) if where else _here(None), "leases", {})
+
+
+def _show_leases(found: dict[str, Any]) -> None:
+    from gavel.cli import output
+
+    rows = []
+    for one in found["holders"]:
+        name = one["name"] or one["session"][:8]
+        for held in one["held"] or [{"level": "nothing", "mode": "", "masters": []}]:
+            rows.append((name, one["where"], held["level"], held["mode"], " ".join(map(str, held["masters"]))))
+            name = ""
+        if one["ranges"] > len(one["held"]):
+            rows.append(("", "", f"{one['ranges'] - len(one['held'])} more", "", ""))
+    output.table(("client", "from", "holds", "mode", "by masters"), rows)
+    tables = [
+        (
+            str(one["node"]), str(one.get("sessions", 0)), str(one.get("ranges", 0)), f"{one.get('bytes', 0):,}",
+            str(one.get("waiting", 0)), f"{one.get('recalls_per_second', 0.0):,.1f}", _grace(one),
+        )
+        for one in found["masters"]
+    ]  # fmt: skip
+    heads = ("master", "clients", "ranges", "bytes", "wait", "recalls a second", "")
+    output.table(heads, tables, right=(0, 1, 2, 3, 4, 5))
+
+
+def _grace(table: dict[str, Any]) -> str:
+    return f"grants nothing for {table['grace_ms'] / 1000:.1f} s yet" if table["grace_ms"] else ""
 
 
 def _status(where: str) -> dict[str, Any]:

@@ -133,3 +133,23 @@ def object_of(lo: bytes, hi: bytes) -> bytes | None:
     """The pfs and object that a range of lease keys lies within; None if it is wider."""
     mark = lo[:_OBJECT]
     return mark if len(mark) == _OBJECT and (hi[:_OBJECT] == mark or hi == after(mark)) else None
+
+
+def described(lo: bytes, hi: bytes) -> str:
+    """A range of lease keys for people: how wide it is, and of what."""
+    if (lo, hi) == EVERYTHING:
+        return "everything"
+    pfs = int.from_bytes(lo[:_PFS].ljust(_PFS, b"\0"), "big")
+    if len(lo) <= _PFS and (lo.ljust(_PFS, b"\0"), hi) == (lo, _pfs_end(lo + b"\0")):
+        return f"pfs {pfs}"
+    if lo[:_PFS] != hi[:_PFS] and hi != _pfs_end(lo[:_PFS] + b"\0"):
+        return f"from pfs {pfs} on, several"
+    first = int.from_bytes(lo[_PFS:_OBJECT].ljust(_OBJECT - _PFS, b"\0"), "big")
+    mark = object_of(lo, hi)
+    if mark is not None:
+        whole = len(lo) == _OBJECT and hi == after(mark)
+        return f"object {first:#x} of pfs {pfs}" if whole else f"a part of object {first:#x} of pfs {pfs}"
+    last = int.from_bytes(hi[_PFS:_OBJECT].ljust(_OBJECT - _PFS, b"\0"), "big") if hi[:_PFS] == lo[:_PFS] else 0
+    return (
+        f"objects from {first:#x} to {last - 1:#x} of pfs {pfs}" if last else f"objects from {first:#x} of pfs {pfs} on"
+    )

@@ -123,17 +123,25 @@ def _client(directory: Directory) -> Directory:
 
 def status_of(url: str) -> dict[str, Any]:
     """How the cluster behind a URL is, as the first master that answers tells it; raises Unreachable."""
-    return asyncio.run(_status(reach(url)))
+    found = reach(url)
+    fields = asyncio.run(_told(found, requests.Status()))
+    remember(found.directory, [one for one in fields.get("members", ()) if one.get("url")])
+    return fields
 
 
-async def _status(found: Reach) -> dict[str, Any]:
+def leases_of(url: str) -> dict[str, Any]:
+    """Who holds leases of the cluster behind a URL, as the first master that answers tells it; raises Unreachable."""
+    return asyncio.run(_told(reach(url), requests.Status(leases=True)))
+
+
+async def _told(found: Reach, question: requests.Status) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     told: asyncio.Future[dict[str, Any]] = loop.create_future()
 
     def deliver(arrivals: list[Arrival]) -> None:
         for link, event in arrivals:
             if isinstance(event, Opened):
-                link.request(1, found.party.incarnation, 1, requests.encode(requests.Status()))
+                link.request(1, found.party.incarnation, 1, requests.encode(question))
             elif isinstance(event, Answered) and not told.done():
                 answer = requests.decode_answer(event.body)
                 if isinstance(answer, requests.Told):
@@ -143,9 +151,7 @@ async def _status(found: Reach) -> dict[str, Any]:
     diallers = [Dialler(exchange, address, found.context, random.random) for address in found.addresses]
     try:
         async with asyncio.timeout(_SECONDS):
-            fields = await told
-        remember(found.directory, [one for one in fields.get("members", ()) if one.get("url")])
-        return fields
+            return await told
     except TimeoutError:
         problems = [str(dialler.problem) for dialler in diallers if dialler.problem is not None]
         raise Unreachable(SCHEME + ",".join(found.addresses), problems[0] if problems else "no answer") from None

@@ -31,6 +31,7 @@ from gavel.node.directory import Directory
 from gavel.node.health import Health
 from gavel.node.joining import Door
 from gavel.node.layout import SOCKET
+from gavel.node.leasing import leases
 from gavel.node.news import News
 from gavel.node.node_service import NodeService
 from gavel.node.protocol import Json
@@ -176,6 +177,7 @@ class Daemon:
         self._know_myself(listener.port)
         calls: dict[str, Call] = {
             "status": self._status,
+            "leases": self._leases,
             "role": self._role,
             "remove": self._remove,
             "reload": self._reload,
@@ -288,9 +290,9 @@ class Daemon:
         note_ends(found["members"], ends, time.time())
         return {**found, "commits_per_second": self._commits.per_second}
 
-    def _asked_status(self, answer: Callable[[requests.Answer], None]) -> None:
+    def _asked_status(self, question: requests.Status, answer: Callable[[requests.Answer], None]) -> None:
         async def told() -> None:
-            answer(requests.Told(await self.report()))
+            answer(requests.Told(await (self._leases() if question.leases else self.report())))
 
         task = asyncio.get_running_loop().create_task(told())
         self._telling.add(task)
@@ -298,6 +300,10 @@ class Daemon:
 
     async def _status(self) -> Json:
         return await self.report()
+
+    async def _leases(self) -> Json:
+        assert self.master is not None
+        return await leases(self.master)
 
     async def _reload(self) -> Json:
         self.reload()

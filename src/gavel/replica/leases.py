@@ -12,12 +12,12 @@ says when there is a grace and why there need not be another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from gavel.coherency.grantor import Grantor, Note, Tell
 from gavel.coherency.messages import FromClient, FromMaster, Token
-from gavel.coherency.space import lease_key, lease_range, record_ranges
+from gavel.coherency.space import described, lease_key, lease_range, record_ranges
 from gavel.effects import Arm, Effect, Observe
 from gavel.effects import Tell as Say
 from gavel.errors import BadRequest, GavelError
@@ -29,6 +29,8 @@ from gavel.quorum.messages import Body, TxId
 from gavel.quorum.quorum import Quorum
 from gavel.quorum.votes import Electorate, disjoint
 
+SECOND: Final = 1_000_000_000
+MODES: Final = ("none", "S", "X")
 EARLY_MAX: Final = 256  # messages that wait until it is durable that leases may stand; clients say everything again
 
 Barrier = Callable[[Callable[[GavelError | None], None]], None]
@@ -56,6 +58,7 @@ class Leases:
         self._former = Electorate()
         self._acting = False
         self._armed: int | None = None
+        self._counted = [(0, 0), (0, 0)]  # when recalls were counted, and how many, twice
 
     @property
     def asleep(self) -> bool:
@@ -230,9 +233,23 @@ class Leases:
         """Whether tick() has something to do."""
         return self._armed is not None and self.now >= self._armed
 
-    def status(self) -> dict[str, Any]:
-        """For people; empty as long as nobody asks for leases."""
-        return {} if self._grantor is None else self._grantor.status(self.now)
+    def status(self, whole: bool = False) -> dict[str, Any]:
+        """For people, as plain fields; empty as long as nobody asks for leases. `whole`: what each session holds."""
+        if self._grantor is None:
+            return {}
+        found = self._grantor.status(self.now)
+        sessions: list[dict[str, Any]] = found.pop("sessions")
+        found |= {name: sum(one[name] for one in sessions) for name in ("ranges", "bytes")}
+        found |= {"sessions": len(sessions), "recalls_per_second": self._pace(found["recalls"])}
+        return found | {"holders": [_shown(one) for one in sessions]} if whole else found
+
+    def _pace(self, recalls: int) -> float:
+        """Recalls a second, since a second ago or longer."""
+        at, before = self._counted[0]
+        if self.now - self._counted[1][0] >= SECOND:
+            self._counted = [self._counted[1], (self.now, recalls)]
+            at, before = self._counted[0]
+        return round((recalls - before) * SECOND / max(self.now - at, SECOND), 1)
 
     # What the grantor asks (coherency.grantor.Host).
 
@@ -258,11 +275,19 @@ class Leases:
             clock.observe(tid)
 
 
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
+
+
 def _observed(note: Note) -> Observe:
-    return Observe(note.name, {"session": note.session.hex(), **note.fields})
+    fields = {name: _plain(value) for name, value in note.fields.items()}
+    return Observe(note.name, {"session": note.session.hex(), **fields})
 
 
-def shown(fields: dict[str, Any]) -> dict[str, Any]:
-    """A grantor's status as a master tells it: sessions by name, in hex."""
-    sessions: Iterable[dict[str, Any]] = fields.get("sessions", [])
-    return {**fields, "sessions": [{**one, "session": one["session"].hex()} for one in sessions]}
+def _shown(session: dict[str, Any]) -> dict[str, Any]:
+    """A session of a grantor's status: names and keys in hex; with each range how wide that is."""
+    held = [
+        {"lo": lo.hex(), "hi": hi.hex(), "level": described(lo, hi), "mode": MODES[mode]}
+        for lo, hi, mode in session["held"]
+    ]
+    return {name: _plain(value) for name, value in session.items()} | {"held": held}

@@ -320,7 +320,9 @@ class Replica:
 
     def _asked(self, asked: Asked) -> None:
         failure = self.log.failure
-        if failure is None and self.witness and not isinstance(asked.question, requests.Status):
+        if isinstance(asked.question, requests.Status) and asked.question.leases:
+            self._effects.append(Reply(asked, Told({"node": self.node, "leases": self.leases.status(whole=True)})))
+        elif failure is None and self.witness and not isinstance(asked.question, requests.Status):
             self._effects.append(Reply(asked, NotAMember(self.node, "it is a witness and keeps no data")))
         elif failure is None or isinstance(asked.question, Fetch | Data):
             self._clients.ask(asked)

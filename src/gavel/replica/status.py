@@ -9,7 +9,6 @@ from gavel.keys.tid import micros
 from gavel.media.room import Space
 from gavel.quorum.requests import Status
 from gavel.quorum.votes import MASTER, WITNESS
-from gavel.replica.leases import shown
 from gavel.replica.staging import Staging
 from gavel.transaction.requests import Told
 
@@ -45,7 +44,7 @@ def told(status: Status, history: History, staging: Staging, space: Space, lease
             "position": catch_up.position, "total": catch_up.total, "left_ms": catch_up.left_ms,
             "horizon": catch_up.horizon,
         },
-        **({"leases": shown(leases)} if leases else {}),
+        **({"leases": leases} if leases else {}),
         **space._asdict(),
     }  # fmt: skip
     return Told(fields)

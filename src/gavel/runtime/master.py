@@ -96,7 +96,7 @@ class Master:
         judge: Callable[[Greeting], GavelError | None] = lambda peer: None,
         told: Callable[[int, memoryview], None] = lambda node, body: None,
         linked: Callable[[Link], None] = lambda link: None,
-        asked_status: Callable[[Callable[[requests.Answer], None]], None] | None = None,
+        asked_status: Callable[[requests.Status, Callable[[requests.Answer], None]], None] | None = None,
         clock: Callable[[], int] = time.time_ns,
         steady: Callable[[], int] = steady,
     ) -> None:
@@ -190,6 +190,11 @@ class Master:
     def busy(self) -> bool:
         """Whether clients or other masters wanted something of late."""
         return bool(self._asked) or self._loop.time() < self._heard_at + LATELY_SECONDS
+
+    def client(self, session: bytes) -> tuple[str, str]:
+        """Name and address of the client whose session this is; empty if it is not there."""
+        link = self._sessions.get(session)
+        return ("", "") if link is None or link.peer is None else (link.peer.name, link.where)
 
     def forget(self, node: int, why: GavelError) -> None:
         """End the link to a node."""
@@ -306,7 +311,7 @@ class Master:
         ticket = self._ticket
         client = link.peer is not None and link.peer.role == Role.CLIENT
         if client and isinstance(question, requests.Status) and self._asked_status is not None:
-            self._asked_status(lambda answer: self._reply(ticket, answer))
+            self._asked_status(question, lambda answer: self._reply(ticket, answer))
         elif isinstance(question, Stage):
             raise BadRequest("file data goes ahead as blobs, not as a request")
         else:

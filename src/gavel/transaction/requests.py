@@ -163,7 +163,9 @@ class Data(Message, tag=5, frozen=True, gc=False):
 
 
 class Status(Message, tag=6, frozen=True, gc=False):
-    """How the master is; answered with Told."""
+    """How the master is; answered with Told. `leases`: what each session holds of it instead."""
+
+    leases: bool = False
 
 
 class Horizon(Message, tag=7, frozen=True, gc=False):

@@ -79,3 +79,21 @@ def test_levels_widen_step_by_step_up_to_everything(key: bytes) -> None:
 def test_levels_of_two_neighbours_begin_with_the_block_of_both() -> None:
     lo, hi = space.lease_range(records.inode(0, 255), records.inode(0, 256))
     assert space.levels(lo, hi)[1] == (b"\0\0" + bytes(8), b"\0\0" + (65536).to_bytes(8, "big"))
+
+
+def test_ranges_are_described_for_people() -> None:
+    one = records.inode(3, 7)
+    found = [space.described(*span) for span in space.levels(*space.lease_range(*just(one)))]
+    assert found == [
+        "a part of object 0x7 of pfs 3",
+        "object 0x7 of pfs 3",
+        "objects from 0x0 to 0xff of pfs 3",
+        "objects from 0x0 to 0xffff of pfs 3",
+        "objects from 0x0 to 0xffffff of pfs 3",
+        "objects from 0x0 to 0xffffffff of pfs 3",
+        "pfs 3",
+        "everything",
+    ]
+    assert space.described(b"\0\3", b"\0\5") == "from pfs 3 on, several"
+    assert space.described(b"\0\3" + bytes(7) + b"\7", b"\0\4") == "objects from 0x7 of pfs 3 on"
+    assert space.described(b"\0\3" + bytes(7) + b"\7", b"\0\5") == "from pfs 3 on, several"

@@ -1,5 +1,6 @@
 """Leases at whole masters: what is granted, what keeps transactions out, and what a restart or new members forget."""
 
+import json
 from collections.abc import Sequence
 from itertools import chain
 
@@ -14,7 +15,7 @@ from gavel.limits import LEASE_DRIFT, LEASE_TERM_NS
 from gavel.quorum.messages import Member
 from gavel.quorum.requests import Reconfigure
 from gavel.quorum.votes import MASTER
-from gavel.transaction.requests import Answer, Busy, Committed, Fenced, Submit
+from gavel.transaction.requests import Answer, Busy, Committed, Fenced, Status, Submit, Told
 from tests.unit.replica.group import MS, START, Group
 from tests.unit.replica.masters import key
 
@@ -289,7 +290,8 @@ def test_a_read_without_a_lease_recalls_and_records_nothing(sessions: Sessions) 
         sessions.holder("a").released(event.recall, 0, sessions.now)
     sessions.wait(100)
     assert [event.number for event in sessions.of("b", Answered) if isinstance(event, Answered)] == [number]
-    held = [s["ranges"] for s in sessions.group.up[1].leases.status()["sessions"] if s["session"] == b"b" * 16]
+    holders = sessions.group.up[1].leases.status(whole=True)["holders"]
+    held = [holder["ranges"] for holder in holders if holder["session"] == (b"b" * 16).hex()]
     assert held == [0]
 
 
@@ -303,3 +305,20 @@ def test_a_master_that_is_sealed_renews_nobody(sessions: Sessions) -> None:
         sessions.group.hear(node, b"a" * 16, [Alive(sessions.now, 0, [])])
     sessions.group.run()
     assert told == [2]
+
+
+def test_the_status_says_who_holds_what_and_how_much_is_recalled(sessions: Sessions) -> None:
+    sessions.hold("a")
+    leases = sessions.group.up[1].leases
+    summary, whole = leases.status(), leases.status(whole=True)
+    assert {**summary, "holders": whole["holders"]} == whole
+    assert (summary["sessions"], summary["ranges"], summary["recalls"]) == (2, 1, 0) and summary["bytes"] > 0
+    (held,) = next(one["held"] for one in whole["holders"] if one["session"] == (b"a" * 16).hex())
+    assert held == {"lo": "", "hi": "ffffff", "level": "everything", "mode": "X"}
+    json.dumps(whole)
+    for _ in range(3):
+        sessions.submit("b", key("x"))
+        sessions.wait(1000)
+    assert 0 < leases.status()["recalls_per_second"] <= 1
+    told = sessions.group.answer(1, Status(leases=True))
+    assert isinstance(told, Told) and told.fields["leases"]["holders"]
