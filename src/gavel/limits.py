@@ -119,7 +119,7 @@ OBJECT_ID_BLOCK: Final = 65_536  # ids reserved at a time; a crash wastes at mos
 OBJECT_ID_MAX: Final = 2**63 - 1  # the top bit marks the mount's node ids of as-of views
 
 # A cluster's requests.
-WRITE_TOGETHER: Final = 4 * MIB  # written through a file object in one transaction: its votes and syncs take 1 MiB's time
+WRITE_TOGETHER: Final = 4 * MIB  # written through a file object in one transaction: its syncs take the time of 1 MiB
 RECORD_MAX: Final = 128 * KIB  # bytes of a record's value that a client may write; an xattr's and what else there is
 BODY_INLINE_MAX: Final = 16 * KIB  # of a transaction in a vote; longer ones are staged, so that no vote takes long
 STAGED_LIFE_NS: Final = 300 * 10**9  # what is staged and in no transaction's way is dropped; ten lives of a register

@@ -20,6 +20,8 @@ class Misuse(RuntimeError):
 class State(Enum):
     """Where a connection is."""
 
+    __hash__ = object.__hash__  # Enum's own is a function in Python, called for each frame
+
     DIALLED = "we connected and shall say hello"
     GREETED = "we said hello and shall hear whether we are welcome"
     ACCEPTED = "they connected and shall say hello"
@@ -33,6 +35,8 @@ class State(Enum):
 
 class Way(Enum):
     """The direction of a message, seen from this side."""
+
+    __hash__ = object.__hash__
 
     SEND = "send"
     RECEIVE = "receive"
