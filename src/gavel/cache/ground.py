@@ -12,14 +12,20 @@ from gavel.cache.held import Held
 from gavel.cache.rights import Rights
 from gavel.coherency.events import Tokens
 from gavel.coherency.messages import NONE, Granted, X
-from gavel.coherency.space import lease_range, record_ranges
+from gavel.coherency.space import lease_range, levels, record_ranges
 from gavel.keys.ranges import Range, just
 
 
 class Ground:
-    """See the module. `tokens` are those of the holder, for lease ranges."""
+    """See the module. `tokens` and `covers` are those of the holder, for lease ranges."""
 
-    def __init__(self, held: Held, tokens: Callable[[list[Range]], Tokens | None]) -> None:
+    def __init__(
+        self,
+        held: Held,
+        tokens: Callable[[list[Range]], Tokens | None],
+        covers: Callable[[bytes, bytes, int], bool],
+    ) -> None:
+        self._covers = covers
         self.held = held
         self.rights = Rights()
         self.leases = Rights()
@@ -38,6 +44,16 @@ class Ground:
             for low, high in record_ranges(lo, hi):
                 self.rights.grant(low, high, mode == X, tid)
                 self.open(low, high)
+
+    def raised(self, lo: bytes, hi: bytes) -> None:
+        """A lease range that was held for reading may be written by now, and so may what is around it, perhaps."""
+        for low, high in levels(lo, hi):
+            if not self._covers(low, high, X):
+                break
+            lo, hi = low, high
+        for piece in self.leases.pieces(lo, hi):
+            if not piece.exclusive:
+                self.granted([Granted(piece.lo, piece.hi, X, piece.tid)])
 
     def open(self, lo: bytes, hi: bytes) -> None:
         """What is known of these records, and new enough, stays true while leases stand over it."""

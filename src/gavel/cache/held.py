@@ -106,6 +106,7 @@ class Held:
 
         An answer that is older than what is held, as when two crossed on their way, changes nothing.
         """
+        at = max(at, 1)  # before the first transaction, too, it is known what there is
         if any(upto > at for _, _, _, upto in self.known(lo, hi)):
             return
         self.drop(lo, hi)

@@ -24,19 +24,20 @@ from gavel.cache.attempts import Attempt, Finished, Operation
 from gavel.cache.ground import Ground
 from gavel.cache.held import OPEN
 from gavel.cache.leased_view import LeasedView, Notes
+from gavel.cache.lost import Lost, lost
 from gavel.cache.remote import Remote
 from gavel.cache.under_way import Asking, Closing, Effect, Forget, Lack, Save, Work
-from gavel.cache.wanting import objects, wants_of
+from gavel.cache.wanting import Nearby, objects, wants_of
 from gavel.cache.writeback import Ahead, Put, WriteBack
 from gavel.coherency.holder import Answered, Denied, Established, Holder, Lapsed, Recalled, Tokens, ToMaster
-from gavel.coherency.messages import ABSURD, NONE, FromMaster, S, Want
+from gavel.coherency.messages import ABSURD, NONE, FromMaster, S, Want, X
 from gavel.coherency.space import lease_range, record_ranges
 from gavel.effects import Observe, Reply, Send
 from gavel.errors import BadRequest, GavelError, HistoryPruned, QuorumLost
 from gavel.keys.ranges import Range, RangeSet, just
 from gavel.limits import ATTEMPTS_MAX, BUSY_PAUSE_NS
 from gavel.transaction import requests
-from gavel.transaction.requests import Look, Question, Stage, Submit
+from gavel.transaction.requests import Look, Question, Read, Stage, Submit
 from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Miss
 
@@ -62,7 +63,7 @@ class Leased:
         self._patience = patience_ns
         self.kernel = kernel
         self._held = remote.present
-        self._ground = Ground(remote.present, holder.tokens)
+        self._ground = Ground(remote.present, holder.tokens, holder.covers)
         self._rights = self._ground.rights
         self._view = LeasedView(remote.state, remote.places)
         self._back = WriteBack(self._view, self._ground, remote.places, remote.naming, coord, save)
@@ -76,6 +77,7 @@ class Leased:
         self._closings: dict[int, Closing] = {}
         self._plain: dict[Work, RangeSet] = {}  # run without leases, and the keys that each has submitted
         self._syncs: deque[tuple[Any, int]] = deque()
+        self._nearby = Nearby()
         self._doubt = False  # something lies in overlays whose leases are gone, or going
         self._effects: list[Effect] = []
         self._turning = False
@@ -113,6 +115,10 @@ class Leased:
         now = self._elapsed()
         self._syncs.append((ticket, self._back.seal(now)))
         self._turn()
+
+    def contents(self, writes: dict[bytes, bytes | None]) -> list[Lost]:
+        """What changes that will never be were about, as far as that is known here."""
+        return lost(self._view, self._remote.pfs, writes)
 
     @property
     def dirty(self) -> bool:
@@ -418,15 +424,22 @@ class Leased:
             self._need(work, wants)
             return
         asked = self._remote.lacking(lack.miss) if lack.miss is not None and lack.miss.extents else []
-        lacking = RangeSet(
-            [(lo, hi) for one in reads for lo, hi, _, upto in self._held.known(*one) if upto != OPEN]
-        )  # fmt: skip
+        lacking = self._not_open(RangeSet(reads))
         if lacking:
-            asked.append(Look([(lo, hi, upto) for one in lacking for lo, hi, _, upto in self._held.known(*one)]))
+            near = RangeSet(self._nearby.of(self._rights, lack.miss.ranges if lack.miss is not None else ()))
+            for lo, hi, _ in lacking:
+                near.remove(lo, hi)
+            asked.append(Look(lacking + self._not_open(near)))
         for question in asked:
             self._ask(work, question)
         if not asked:
             self._ready.append(work)
+
+    def _not_open(self, ranges: RangeSet) -> list[Read]:
+        """The parts of these of which it is not known that they are true now, and as of when they were."""
+        return [
+            (lo, hi, upto) for one in ranges for lo, hi, _, upto in self._held.known(*one) if upto != OPEN
+        ]  # fmt: skip
 
     def _park(self, work: Work, until: int) -> None:
         """Let it wait until a batch has its outcome; for 0, until all is still."""
@@ -439,7 +452,7 @@ class Leased:
         if after is not None:
             self._holder.done(after, self._elapsed())
         self._needs[work.need] = work
-        work.wanted = [(lo, hi) for lo, hi, _ in wants]
+        work.wanted = wants
 
     def _ask(self, work: Work | None, question: Question) -> None:
         self._number += 1
@@ -524,6 +537,9 @@ class Leased:
         self._ground.granted(event.ranges)
         work = self._needs.pop(event.number, None) if event.number is not None else None
         if work is not None:
+            for lo, hi, mode in work.wanted:
+                if mode == X:
+                    self._ground.raised(lo, hi)
             self._ready.append(work)
 
     def _cleared(self, number: int) -> None:
@@ -534,7 +550,7 @@ class Leased:
         if work.attempt is None:
             work.attempt = self._remote.start(work.operation, self._coord())
             self._plain[work] = RangeSet()
-        for lo, hi in work.wanted:
+        for lo, hi, _ in work.wanted:
             work.cleared.add(lo, hi)
         self._ready.append(work)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gavel.cache.attempts import Attempt, Operation
 from gavel.cache.writeback import Ahead, Behind
+from gavel.coherency.messages import Want
 from gavel.effects import Observe, Reply, Send
 from gavel.keys.ranges import Range, RangeSet
 from gavel.transaction.requests import Question
@@ -52,7 +53,7 @@ class Work:
         self.until = 0  # the batch whose outcome it waits for
         self.attempt: Attempt | None = None  # as it is run without leases
         self.step: list[Question] | None = None  # what that asks as soon as `cleared` has it
-        self.wanted: list[Range] = []  # by the last ask for leases
+        self.wanted: list[Want] = []  # by the last ask for leases
         self.cleared = RangeSet()  # lease ranges in which nobody else has anything unflushed that it should see
 
 

@@ -203,6 +203,7 @@ class WriteBack:
         if batch.submit is None:
             self._prepare(batch, wall)
         if batch.submit is not None:
+            self._send_ahead(batch)
             self._flying = True
             self.out.append(Put(batch.submit))
 
@@ -218,7 +219,6 @@ class WriteBack:
         except GavelError as error:
             self._lose(batch, str(error))
             return
-        self._send_ahead(batch)
         version = max(batch.version, self.last)
         reads = [(lo, hi, version) for part in batch.reads for lo, hi in record_ranges(*part)]
         batch.submit = Submit(
@@ -237,6 +237,7 @@ class WriteBack:
         self._flying = False
         batch = self._sealed[0]
         assert batch.submit is not None
+        batch.ahead = 0  # with an answer, whatever it is, what went ahead is let go of
         if isinstance(answer, GavelError):
             self.trouble, self._again_at = answer, now + UNKNOWN_PAUSE_NS
             return
@@ -268,14 +269,12 @@ class WriteBack:
         self._sealed.remove(batch)
         self._view.sealed.remove(batch.overlay)
         self.settled = max(self.settled, batch.number)
-        numbers = []
-        for at, extent in enumerate(batch.staged):
-            number = self._places.number(extent)
+        numbers = [self._places.number(extent) for extent in batch.staged]
+        for extent in batch.staged:
             self._places.unstage(extent)
-            if number is not None and at < batch.ahead:
-                numbers.append(number)
-        if numbers:
-            self.out.append(Behind(numbers))
+        unused = [number for number in numbers if number is not None]
+        if unused:
+            self.out.append(Behind(unused))
 
     def _lose(self, batch: Batch, why: str) -> None:
         """A batch will never be committed, nor what was built on it: all that came after it under the same leases."""

@@ -74,6 +74,9 @@ class Holding:
             return None
         return ((1, 1, self.token),)
 
+    def covers(self, lo: bytes, hi: bytes, mode: int) -> bool:
+        return not self.rights.lacks(lo, hi, mode == X)
+
     def released(self, recall: int, tid: int, now: int) -> None:
         self.registry.lab.on_its_way(lambda: self.registry.released(self, recall), self.number)
 
