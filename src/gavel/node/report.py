@@ -54,6 +54,8 @@ def _member(node: int, known: Any, told: Json, own: Json, master: Master, book: 
         role = wanted  # who has stepped aside is told of no others
     sync = told.get("sync_tid") or (known or {}).get("sync_tid", 0)
     problem = told.get("failure") or _behind(told.get("catch_up"), node)
+    if not problem and known and known.get("left_behind"):
+        problem = f"away for so long that it has to catch up; `gavel cluster remove {node}` if it does not come back"
     problem = problem or ("" if mine or link is not None else steward.problem_with(node))
     if told.get("refused") or (known and known.get("refused")):
         problem = "its volume is an old copy of itself; remove the node and let it join anew"

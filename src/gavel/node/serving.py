@@ -59,7 +59,7 @@ _NEWS_SECONDS = 1.0
 _FIRST_NEWS_SECONDS = 3.0  # links are made meanwhile
 _LEVELS = {  # of what is observed, where it is more than information
     "master failed": logging.ERROR, "sync failed": logging.ERROR, "expelled": logging.ERROR,
-    "clock off": logging.WARNING, "registers kept": logging.WARNING, "checkpoint failed": logging.WARNING,
+    "clock off": logging.WARNING, "left behind": logging.WARNING, "checkpoint failed": logging.WARNING,
     "away for too long": logging.WARNING, "catch-up impossible": logging.WARNING, "old copy": logging.WARNING,
     "catch-up refused": logging.WARNING, "file data not taken": logging.WARNING,
 }  # fmt: skip

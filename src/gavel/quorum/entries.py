@@ -58,12 +58,14 @@ class Reserved(Struct, array_like=True, frozen=True, gc=False, tag=5):
 class Began(Struct, array_like=True, frozen=True, gc=False, tag=6):
     """The core was started for the nth time: an incarnation. `complete`: everything decided above it, up to S, has a
     register here; entries of former releases do not say. `leasing`: leases may stand that this node granted, or that
-    it must not be in the way of; written again whenever that changes."""
+    it must not be in the way of; written again whenever that changes. `untold`: what was decided at or below it may be
+    missing from what is vouched."""
 
     incarnation: Natural
     start: Natural
     complete: Natural | None = None
     leasing: bool = False
+    untold: Natural = 0
 
 
 class Stable(Struct, array_like=True, frozen=True, gc=False, tag=7):

@@ -192,7 +192,7 @@ class Quorum:
                     desk.stable = desk.durable_stable = max(desk.stable, entry.tid)
                 case entries.Began():
                     desk.incarnation, desk.starts, desk.leasing = entry.incarnation, entry.start, entry.leasing
-                    self._complete = entry.complete
+                    self._complete, self.registers.untold = entry.complete, entry.untold
                 case entries.Seen():
                     self.identities.replay(entry)
                 case entries.Filling():
@@ -229,7 +229,8 @@ class Quorum:
     @property
     def _began(self) -> entries.Began:
         desk = self.desk
-        return entries.Began(desk.incarnation, desk.starts, self.registers.complete, desk.leasing)
+        registers = self.registers
+        return entries.Began(desk.incarnation, desk.starts, registers.complete, desk.leasing, registers.untold)
 
     @property
     def leasing(self) -> bool:
@@ -377,7 +378,10 @@ class Quorum:
         if self._busy_until < desk.time + BUSY_FOR // 2 and not QUIET.issuperset(map(type, batch.messages)):
             self._busy_until = desk.time + BUSY_FOR
         if batch.epoch == desk.epoch and desk.voter and node in desk.electorate.voters:
-            self.watermark.vouched(peer, batch)
+            behind = self.watermark.vouched(peer, batch)
+            if behind:
+                self.catch_ups.must_reach(behind)
+                self.catch_ups.look()
 
     def _prepare(self, node: int, asked: Prepare) -> None:
         if self.desk.acting and node in self.desk.electorate.voters:
@@ -587,4 +591,5 @@ class Quorum:
             desk.position,
             peers,
             self.catch_ups.status,
+            list(self.forgetting.left),
         )

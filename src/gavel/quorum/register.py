@@ -116,6 +116,7 @@ class Registers:
         self.listed: list[TxId] = []  # in the order in which there was something new to vouch
         self.highest = 0  # the highest value accepted or known
         self.forgotten = 0  # decisions about lives that ended at or below it may be missing
+        self.untold = 0  # what was decided at or below it may be missing from what is vouched
         self.complete = 0  # everything decided above it, up to S, has a register here
         self._settling: list[Register] = []  # decided, perhaps not durably
         self._buckets: dict[int, list[TxId]] = {}
@@ -309,8 +310,8 @@ class Registers:
         return settled
 
     def forget(self, horizon: int) -> int:
-        """Drop the registers whose lives end at or below it; how many."""
-        dropped, complete = 0, self.complete
+        """Drop the registers whose lives end at or below it; the highest decision among them, or 0."""
+        highest = 0
         for blob, parked in list(self._parked.items()):
             self._parked[blob] = {at: asked for at, asked in parked.items() if asked.tx in self.undecided}
             if not self._parked[blob]:
@@ -320,12 +321,10 @@ class Registers:
                 register = self.table.pop(tx)
                 assert register.decided != UNDECIDED or tx in self.over, f"{tx} is forgotten undecided"
                 self.over.pop(tx, None)
-                complete = max(complete, register.decided)
-                dropped += 1
-        self.complete = complete
-        if dropped and horizon > self.forgotten:
-            self.forgotten = horizon
-        return dropped
+                highest = max(highest, register.decided)
+                self.forgotten = max(self.forgotten, horizon)
+        self.complete = max(self.complete, highest)
+        return highest
 
     def drop_executed(self, ended: Iterable[TxId]) -> None:
         """In a group of one: drop those that were executed. Nobody else votes; the machine remembers outcomes."""

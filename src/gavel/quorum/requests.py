@@ -126,6 +126,8 @@ class Status(NamedTuple):
     position: int
     peers: list[PeerStatus]
     catch_up: CatchUpStatus | None
+    left_behind: list[int]
+    """voters that were away for so long that others forgot what they lack; they have to catch up"""
 
 
 Request = Propose | Ask | ReadPoint | Reconfigure | Arrived | Gone | GetStatus

@@ -9,7 +9,7 @@ Invariants:
 - S never goes back, and never passes what is undecided;
 - execution is in tid order, once each, and only with the body and its data here;
 - a stream that misses a number vouches for nothing until it begins anew, with all that one who knows up to its own S
-  might lack.
+  might lack; or up to a higher tid, to which it catches up first, where something below is forgotten.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ class Watermark:
             return []
         listed, table = self._registers.listed, self._registers.table
         if peer.number < 0:
+            if desk.rules.all_settled and peer.since < self._registers.untold:
+                peer.since = self._registers.untold  # it has to catch up to there
             items = self._everything(peer.since)
         else:
             news = dict.fromkeys(listed[peer.cursor - self._base :])
@@ -110,6 +112,11 @@ class Watermark:
         del listed[: least - self._base]
         self._base = least
 
+    def break_stream(self, peer: Peer) -> None:
+        """Something that this peer might lack is forgotten: have it ask for a new stream."""
+        if peer.number >= 0:
+            peer.number += 1
+
     def restart(self) -> None:
         """A new epoch: vouches of the former are void."""
         self._base = 0
@@ -118,14 +125,14 @@ class Watermark:
 
     # In.
 
-    def vouched(self, peer: Peer, batch: Batch) -> None:
-        """Take in the vouch of a batch, if its stream has no gap."""
+    def vouched(self, peer: Peer, batch: Batch) -> int:
+        """Take in the vouch of a batch, if its stream has no gap; a tid to be caught up to, where it begins above S."""
         vouch = batch.vouch
         desk = self._desk
         if vouch is None:
             if peer.in_stream < 0 or batch.incarnation != peer.in_incarnation:
                 self.ask(peer)
-            return
+            return 0
         newer = (batch.incarnation, vouch.stream) > (peer.in_incarnation, peer.in_stream)
         if vouch.number == 0 and newer and (vouch.since <= desk.stable or not desk.rules.vouch_in_order):
             peer.in_incarnation, peer.in_stream = batch.incarnation, vouch.stream
@@ -133,11 +140,11 @@ class Watermark:
             if newer:
                 self.ask(peer)
             if desk.rules.vouch_in_order:
-                return
+                return vouch.since if newer and vouch.number == 0 else 0
         elif vouch.number != peer.in_number + 1 and desk.rules.vouch_in_order:
             if vouch.number > peer.in_number:
                 self.ask(peer)
-            return
+            return 0
         peer.in_number = vouch.number
         registers = self._registers
         table = registers.table
@@ -155,6 +162,7 @@ class Watermark:
             peer.settled = vouch.settled
         if vouch.stable > peer.stable:
             peer.stable = vouch.stable
+        return 0
 
     def ask(self, peer: Peer) -> None:
         """Ask for a new stream, not too often."""

@@ -32,6 +32,7 @@ def told(status: Status, history: History, staging: Staging, space: Space, lease
             "sync_tid": stable,
             "lag_ms": max(0, micros(newest) - micros(stable)) // 1000,
             "clock_off_us": peer.clock_off_us if peer is not None else 0,
+            "left_behind": node in status.left_behind,
             "refused": status.refused if mine else peer is not None and peer.refused,
         })  # fmt: skip
     fields = {

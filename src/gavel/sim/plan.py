@@ -100,10 +100,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
+LASTING, LONG = ("crash", "isolate"), 6
+
 FOCI: dict[str, tuple[str, ...]] = {
     "": (),
     "members": ("members", "checkpoint"),
     "forgetting": ("checkpoint",),
+    "absence": ("crash", "isolate", "checkpoint"),
     "restarts": ("crash", "blackout", "checkpoint"),
 }
 
@@ -117,8 +120,9 @@ def draw(seed: int, masters: int | None = None, focus: str = "", without: frozen
     if focus == "members":
         usual, spares = random.choice((2, 3, 3, 4)), 2
         count = usual if masters is None else masters
-    duration = random.choice((300, 800, 1500, 3000)) * MILLISECOND
-    stretch = 40 if random.random() < 0.1 or focus == "forgetting" else 1  # at leisure: transactions outlive their life
+    duration = random.choice((300, 800, 1500, 3000) if focus != "absence" else (2000, 4000)) * MILLISECOND
+    slow = random.random() < 0.1 or focus in ("forgetting", "absence")
+    stretch = 40 if slow else 1  # at leisure: transactions outlive their life
     plan = Plan(
         seed=seed,
         masters=count,
@@ -139,6 +143,8 @@ def draw(seed: int, masters: int | None = None, focus: str = "", without: frozen
     elif count < 3 and "wipe" in exist:  # a group of two cannot bear it
         exist.remove("wipe")
     faults = [fault for kind in exist for fault in _faults(random, kind, count + spares, duration, stretch)]
+    if focus == "absence":  # longer than others remember
+        faults = [fault._replace(lasts=fault.lasts * LONG) if fault.kind in LASTING else fault for fault in faults]
     refusing = Random(f"{seed}/refusing").choice((0, 0, 0, 3, 20, 60))
     return replace(plan, faults=tuple(sorted(faults)), refusing=refusing)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from gavel.limits import REGISTERS_KEPT
 from gavel.quorum.machine import Admission
 from gavel.quorum.messages import ABORT, Member, TxId
 from gavel.quorum.requests import Arrived
@@ -71,6 +72,7 @@ class Simulation:
         self._random = self.world.stream("simulation")
         self._scribes: dict[int, Scribe] = {}
         self._fetching: set[tuple[int, int, bytes]] = set()
+        self._kept = self.world.stream("kept").choice((REGISTERS_KEPT, 3, 10))  # registers, for those who are away
         self._refusals = self.world.stream("refusals")
         self._calm = False
         for node in range(1, plan.masters + plan.spares + 1):
@@ -93,7 +95,9 @@ class Simulation:
         log, node = host.disk, host.node
         founding = self.founding if node <= self.plan.masters else []
         if isinstance(log, VolumeDisk):
-            return WholeMaster(node, log, founding, self.oracle, self._scribes[node], host.clock.now())
+            whole = WholeMaster(node, log, founding, self.oracle, self._scribes[node], host.clock.now())
+            whole.quorum.forgetting.most = self._kept
+            return whole
         assert isinstance(log, Log)
         store = Store(
             log,
@@ -103,6 +107,7 @@ class Simulation:
             partial(self.oracle.ended, node),
         )
         master = Master(node, log, store, founding, self.rules, host.clock.now())
+        master.quorum.forgetting.most = self._kept
         self.oracle.restarted(node, store.applied_tid, master.quorum.stable)
         return master
 

@@ -6,14 +6,15 @@ from unittest.mock import patch
 
 import pytest
 
-from gavel.effects import PeerDown, Received
+from gavel.effects import Observe, PeerDown, Received
 from gavel.errors import HistoryPruned
-from gavel.limits import CATCH_UP_AHEAD, CATCH_UP_LEAST, MIB
+from gavel.limits import CATCH_UP_AHEAD, CATCH_UP_LEAST, MIB, TRANSACTION_LIFE_US
 from gavel.quorum import messages as m
 from gavel.quorum import pace as pacing
 from gavel.quorum.desk import Desk
 from gavel.quorum.messages import Batch, CatchUp, Piece
 from gavel.quorum.pace import GIVING, QUIET, SECOND, Pace
+from gavel.quorum.quorum import Quorum
 from gavel.quorum.requests import Propose
 from gavel.quorum.rules import ALL
 from tests.transcripts.masters import Disk, Masters, ToyMachine, body
@@ -268,3 +269,71 @@ def test_pieces_travel_by_themselves() -> None:
     for at in pieces(group):
         assert len(group.net[at][2].messages) == 1
     group.step(3, Received(1, Batch(1, 0, 1, 0, None, [])))  # an old incarnation: not admitted, and no harm
+
+
+# Registers that nobody keeps any more.
+
+
+def test_who_is_left_behind_catches_up_before_it_is_vouched_to() -> None:
+    group = Masters([1, 2, 3])
+    group.run()
+    group.wait(100)
+    group.crash(3)
+    for number in (1, 2):
+        group.core(number).forgetting.most = 2
+    observed: list[Any] = []
+    group.seen = lambda number, effect: observed.append(effect) if isinstance(effect, Observe) else None
+    for ticket in range(6):
+        group.request(1, Propose(ticket, group.tx(1), body(b"k%d" % ticket)))
+        group.run()
+    group.wait(TRANSACTION_LIFE_US // 1000 + 5000)
+    for number in (1, 2):
+        assert not group.core(number).registers.table
+        assert group.core(number).registers.untold == max(group.machine(1).history)
+        assert group.core(number).status().left_behind == [3]
+    assert [effect.fields for effect in observed if effect.name == "left behind"] == [{"node": 3, "count": 6}] * 2
+    group.start(3)
+    group.run()
+    assert group.core(3).stable < min(group.machine(1).history)
+    group.wait(1000)
+    assert group.core(3).stable > max(group.machine(1).history) and same(group)
+    group.request(3, Propose(9, group.tx(3), body(b"z")))
+    group.run()
+    group.wait(100)
+    assert type(group.answers(9)[0]).__name__ == "Committed" and same(group)
+    group.wait(2500)
+    assert group.core(1).status().left_behind == []
+
+
+def test_a_link_that_was_away_for_as_long_begins_its_stream_anew() -> None:
+    """Nobody was started anew, so the stream's numbers go on; what was forgotten meanwhile would be missing in it."""
+    group = Masters([1, 2, 3])
+    group.run()
+    group.wait(100)
+    cut = {(1, 3), (3, 1), (2, 3), (3, 2)}
+    group.cuts |= cut
+    for number in (1, 2):
+        group.core(number).forgetting.most = 0
+        group.step(3, PeerDown(number))
+        group.step(number, PeerDown(3))
+    for ticket in range(4):
+        group.request(1, Propose(ticket, group.tx(1), body(b"k%d" % ticket)))
+        group.run()
+    group.wait(TRANSACTION_LIFE_US // 1000 + 5000)
+    assert not group.core(1).registers.table
+    group.cuts -= cut
+    for number in (1, 2):
+        group.link(number, 3)
+    group.wait(2000)
+    assert same(group)
+
+
+def test_a_snapshot_remembers_what_is_not_told() -> None:
+    group = Masters([1, 2, 3])
+    group.run()
+    core = group.core(1)
+    core.registers.untold = 77
+    again = Quorum(1, Disk(), ToyMachine(Disk()), group.founding)
+    for record in core.snapshot():
+        again.replay(record)
+    assert again.registers.untold == 77

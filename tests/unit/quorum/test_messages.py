@@ -22,7 +22,7 @@ SAMPLES: dict[str, Any] = {
     "known": [(TX, 1, 2, -1)], "clock": 8, "lo": 9, "hi": 10, "cursor": b"c", "least": 11, "known_above": 12,
     "data": b"d", "following": None, "position": 13, "total": 14, "incarnation": 15, "epoch": 16, "carry": [(TX, 1)],
     "floor": 17, "tick": 18, "start": 19, "tid": 20, "node": 21, "informed": True, "decided": -1, "since": 22,
-    "complete": 23, "stream": 24, "window": 25, "horizon": 26,
+    "complete": 23, "untold": 27, "stream": 24, "window": 25, "horizon": 26,
 }  # fmt: skip
 
 
