@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from gavel.runtime.link import Doubted, Link, Sure
 from gavel.wire.connection import Ended, Event, Opened, Party
 from gavel.wire.messages import Greeting
 
+log = logging.getLogger("gavel.link")
 _MS = 1_000_000
 
 
@@ -72,8 +74,10 @@ class Exchange:
             if isinstance(event, Opened):
                 self._opened.add(link)
                 self._arm()
-            elif link not in self._opened:
-                continue  # one that never was open ends without anybody having known it
+            elif link not in self._opened:  # one that never was open ends without anybody having known it
+                if isinstance(event, Ended) and event.error is not None and not link.dialled:
+                    log.warning("%s is not let in: %s", link.where, event.error)
+                continue
             elif isinstance(event, Ended):
                 self._opened.discard(link)
             self._arrivals.append(Arrival(link, event))
