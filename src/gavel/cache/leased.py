@@ -37,7 +37,7 @@ from gavel.errors import BadRequest, GavelError, HistoryPruned, QuorumLost
 from gavel.keys.ranges import Range, RangeSet, just
 from gavel.limits import ATTEMPTS_MAX, BUSY_PAUSE_NS
 from gavel.transaction import requests
-from gavel.transaction.requests import Look, Question, Read, Stage, Submit
+from gavel.transaction.requests import Fetch, Look, Question, Read, Stage, Submit
 from gavel.transaction.transaction import Transaction
 from gavel.transaction.view import Miss
 
@@ -402,7 +402,9 @@ class Leased:
     def _arrange(self, work: Work, lack: Lack) -> None:
         """Ask for leases, or else for records, or else wait until what is in the way has an outcome."""
         now = self._elapsed()
-        reads = [*lack.reads, *(lack.miss.ranges if lack.miss is not None else ())]
+        miss = lack.miss
+        past = miss is not None and bool(miss.at)
+        reads = [*lack.reads, *(miss.ranges if miss is not None and not past else ())]
         touched = [lease_range(lo, hi) for lo, hi in [*reads, *map(just, lack.writes)]]
         if self._back.limbo and self._back.touches(touched, limbo=True):
             self._park(work, self._back.seal(now))
@@ -423,10 +425,12 @@ class Leased:
         if wants:
             self._need(work, wants)
             return
-        asked = self._remote.lacking(lack.miss) if lack.miss is not None and lack.miss.extents else []
+        asked = self._remote.lacking(miss) if miss is not None and miss.extents else []
+        if miss is not None and past and miss.ranges:
+            asked.append(Fetch(list(miss.ranges), miss.at))
         lacking = self._not_open(RangeSet(reads))
         if lacking:
-            near = RangeSet(self._nearby.of(self._rights, lack.miss.ranges if lack.miss is not None else ()))
+            near = RangeSet(self._nearby.of(self._rights, miss.ranges if miss is not None and not past else ()))
             for lo, hi, _ in lacking:
                 near.remove(lo, hi)
             asked.append(Look(lacking + self._not_open(near)))
@@ -489,6 +493,9 @@ class Leased:
                     else:
                         hi = self._remote.take(lo, hi, answer.at, part)
                     self._ground.open(lo, hi)
+            case Fetch(), requests.Fetched():
+                for (lo, hi), part in zip(question.ranges, answer.parts, strict=False):
+                    self._remote.take(lo, hi, question.at, part, self._remote.state(question.at))
             case requests.Data(), requests.Found():
                 self._remote.found(question, answer)
             case _:

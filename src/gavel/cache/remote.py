@@ -137,12 +137,12 @@ class Remote:
 
     # What masters say of the present, to operations that are no Attempts.
 
-    def take(self, lo: bytes, hi: bytes, at: int, part: requests.Records) -> bytes:
-        """These are the records of [lo, hi) as of `at`, or as far as they go; up to where."""
+    def take(self, lo: bytes, hi: bytes, at: int, part: requests.Records, held: Held | None = None) -> bytes:
+        """These are the records of [lo, hi) as of `at`, or as far as they go; up to where. `held`: of that past."""
         if part.end is not None:
             hi = part.end
         found = [(key, self.local(key, value, at)) for key, value in zip(part.keys, part.values, strict=True)]
-        self.present.take(lo, hi, at, found)
+        (held or self.present).take(lo, hi, at, found)
         return hi
 
     def lacking(self, miss: Miss) -> list[requests.Question]:

@@ -59,11 +59,8 @@ class Names:
         plain: Callable[[int], None],
     ) -> None:
         self._nodes = nodes
-        self._entry, self._entry_plus, self._no_name = (
-            nodes.replies.entry,
-            nodes.replies.entry_plus,
-            nodes.replies.no_name,
-        )
+        self._replies = nodes.replies
+        self._entry, self._entry_plus = nodes.replies.entry, nodes.replies.entry_plus
         self._plain = plain
         self._past = PastNames(nodes)
         self._orphaned = orphaned
@@ -85,7 +82,7 @@ class Names:
                 return self._entry(self._nodes.views.enter(View(obj, above.at), parent, name, inode.is_dir), inode)
         if _MARK in name:
             return self._past.lookup(parent, name)
-        return self._no_name
+        return self._replies.no_name
 
     def mknod(self, header: Header, body: memoryview) -> Reply:
         """MKNOD: make anything but a directory or a symlink; also how regular files come to be (see table.py)."""

@@ -21,15 +21,20 @@ class Replies:
     """The replies of one mount, in which what is true now may be believed for `lives` seconds."""
 
     def __init__(self, lives: int) -> None:
-        self._lives = lives
+        self._lives, self._nsec = lives, 0
         self.no_name = abi.ENTRY_OUT.pack(0, 0, lives, 0, 0, 0, *(0,) * 16)  # the kernel remembers: the name is free
+
+    def believe(self, ns: int) -> None:
+        """From now on what is true now may be believed for so many ns."""
+        self._lives, self._nsec = divmod(ns, _NS)
+        self.no_name = abi.ENTRY_OUT.pack(0, 0, self._lives, 0, self._nsec, 0, *(0,) * 16)
 
     def entry(self, node: int, inode: Inode, lives: int | None = None) -> bytes:
         """The reply to whatever makes a name known to the kernel, for `lives` seconds if not for as long as all."""
-        whole = self._lives if node < FIRST else FOREVER
+        whole, nsec = (self._lives, self._nsec) if node < FIRST else (FOREVER, 0)
         mtime, ctime, atime = divmod(inode.mtime, _NS), divmod(inode.ctime, _NS), divmod(inode.atime, _NS)
         return _entry(
-            node, inode.generation, whole if lives is None else lives, whole, 0, 0,
+            node, inode.generation, whole if lives is None else lives, whole, nsec if lives is None else 0, nsec,
             node, inode.size, (inode.used + 511) >> 9, atime[0], mtime[0], ctime[0], atime[1], mtime[1], ctime[1],
             inode.mode, inode.nlink, inode.uid, inode.gid, inode.rdev, BLOCK, 0,
         )  # fmt: skip
@@ -38,7 +43,7 @@ class Replies:
         """The reply to GETATTR and SETATTR."""
         mtime, ctime, atime = divmod(inode.mtime, _NS), divmod(inode.ctime, _NS), divmod(inode.atime, _NS)
         return _attr(
-            self._lives if node < FIRST else FOREVER, 0, 0,
+            self._lives if node < FIRST else FOREVER, self._nsec if node < FIRST else 0, 0,
             node, inode.size, (inode.used + 511) >> 9, atime[0], mtime[0], ctime[0], atime[1], mtime[1], ctime[1],
             inode.mode, inode.nlink, inode.uid, inode.gid, inode.rdev, BLOCK, 0,
         )  # fmt: skip
@@ -47,9 +52,9 @@ class Replies:
         """One entry of a READDIRPLUS reply, padded."""
         mtime, ctime, atime = divmod(inode.mtime, _NS), divmod(inode.ctime, _NS), divmod(inode.atime, _NS)
         size = len(name)
-        whole = self._lives if node < FIRST else FOREVER
+        whole, nsec = (self._lives, self._nsec) if node < FIRST else (FOREVER, 0)
         return _plus(
-            node, inode.generation, whole, whole, 0, 0,
+            node, inode.generation, whole, whole, nsec, nsec,
             node, inode.size, (inode.used + 511) >> 9, atime[0], mtime[0], ctime[0], atime[1], mtime[1], ctime[1],
             inode.mode, inode.nlink, inode.uid, inode.gid, inode.rdev, BLOCK, 0,
             node, cookie, size, kind,
@@ -63,7 +68,7 @@ class Replies:
         rdev = inode.rdev
         major, minor = rdev >> 8 & 0xFFF, rdev & 0xFF | rdev >> 12 & 0xFFF00
         return abi.STATX_OUT.pack(
-            self._lives if node < FIRST else FOREVER, 0, 0,
+            self._lives if node < FIRST else FOREVER, self._nsec if node < FIRST else 0, 0,
             abi.STATX_BASIC_AND_BTIME, BLOCK, 0, inode.nlink, inode.uid, inode.gid, inode.mode, 0,
             node, inode.size, (inode.used + 511) >> 9, 0, *times, major, minor, 0, 0,
         )  # fmt: skip

@@ -39,7 +39,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger("gavel.mount")
-_MARK = b"@@"
+MARK = b"@@"
 
 # Requests that never touch a record, or that have nothing to wait for.
 AT_ONCE = frozenset(
@@ -156,7 +156,7 @@ class SharedMount(Mount):
     def _start(self, handler: Handler, nodes: Nodes, header: Header, body: memoryview) -> Reply:
         """Begin to answer a request; its bytes are kept, since the buffer they lie in is used again."""
         kept = memoryview(bytes(body))
-        if header[1] == abi.LOOKUP and _MARK in bytes(kept):
+        if header[1] == abi.LOOKUP and MARK in bytes(kept):
             task = asyncio.get_running_loop().create_task(self._start_at_the_time(handler, nodes, header, kept))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
@@ -172,6 +172,10 @@ class SharedMount(Mount):
             self._reply(header[2], errno_of(error))
         else:
             self._run(handler, nodes, header, kept)
+
+    def _prepared(self, nodes: Nodes, header: Header, kept: memoryview, tx: Transaction) -> Callable[[Reply], None]:
+        """A handler is about to be run on this; what is returned is called with its reply, if it was the last run."""
+        return lambda reply: None
 
     def _moment(self, text: str) -> int:
         """The tid that a WHEN stands for to the request that is being run; raises BadWhen."""
@@ -191,6 +195,7 @@ class SharedMount(Mount):
             while entered:
                 views.forget(entered.pop(), 1)
             running.tx, views.entered = tx, entered
+            noted.append(self._prepared(nodes, header, kept, tx))
             try:
                 return handler(header, kept)
             finally:
@@ -204,6 +209,9 @@ class SharedMount(Mount):
                 while entered:
                     views.forget(entered.pop(), 1)
             if reply is not None:
+                if noted:
+                    noted[-1](reply)
                 self._reply(header[2], reply)
 
+        noted: list[Callable[[Reply], None]] = []
         self._running.client.start(operation, done)
