@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from gavel.sim.leases.plan import LeasePlan
+    from gavel.sim.leases.simulation import LeaseResult
     from gavel.sim.plan import Plan
     from gavel.sim.simulation import Result
+
+    AnyPlan = Plan | LeasePlan
+    AnyResult = Result | LeaseResult
 
 SHRINK_SECONDS = 60
 LAST_LINES = 40  # of the trace of a failing run
@@ -36,6 +42,12 @@ def sim(
     whole: Annotated[
         bool, typer.Option("--whole", help="Whole replicas on volumes, not the quorum over a toy.")
     ] = False,
+    leases: Annotated[
+        bool, typer.Option("--leases", help="Clients that hold leases and keep what they read and wrote.")
+    ] = False,
+    drift: Annotated[
+        float, typer.Option(min=0, help="With --leases: how far clocks are off, in parts of what is allowed.")
+    ] = 1.0,
     trace: Annotated[bool, typer.Option("--trace", help="Print everything that happens.")] = False,
     shrink: Annotated[bool, typer.Option(help="Make a failing run small.")] = True,
 ) -> None:
@@ -45,31 +57,49 @@ def sim(
     hold.
     """
     from gavel.errors import BadRequest
+    from gavel.sim.leases.plan import remade as remade_with_leases
     from gavel.sim.shrink import remade
 
     removed = frozenset(without or ())
     if whole and removed:
         raise BadRequest("rules are removed from the quorum over a toy, not from whole masters")
+    if leases and (whole or focus or transactions is not None):
+        raise BadRequest("--leases goes without --whole, --focus and --transactions")
     first = secrets.randbelow(1 << 32) if seed is None else seed
     began, ran = time.monotonic(), 0
     while True:
         print(f"seed {first + ran}", end="  ", flush=True)
         try:
-            plan = remade(first + ran, masters, faults, clients, transactions, seconds, focus, removed)
+            plan: AnyPlan
+            if leases:
+                plan = remade_with_leases(first + ran, masters, faults, clients, seconds, drift, removed)
+            else:
+                plan = remade(first + ran, masters, faults, clients, transactions, seconds, focus, removed)
+                plan = replace(plan, whole=whole)
         except ValueError as problem:
             raise BadRequest(str(problem)) from None
-        if not _holds(replace(plan, whole=whole), trace, shrink):
+        if not _holds(plan, trace, shrink):
             raise typer.Exit(1)
         ran += 1
         if ran >= seeds if minutes is None else time.monotonic() - began >= minutes * 60:
             break
 
 
-def _holds(plan: Plan, tracing: bool, shrinking: bool) -> bool:
-    """Run one plan and say what came of it."""
+def _ways(plan: AnyPlan) -> tuple[Callable[..., Any], Callable[..., str]]:
+    """How such a plan is run, and which options make it again."""
+    from gavel.sim.leases import plan as leases
+    from gavel.sim.leases.simulation import run as run_with_leases
+    from gavel.sim.shrink import options
     from gavel.sim.simulation import run
+
+    return (run_with_leases, leases.options) if isinstance(plan, leases.LeasePlan) else (run, options)
+
+
+def _holds(plan: AnyPlan, tracing: bool, shrinking: bool) -> bool:
+    """Run one plan and say what came of it."""
     from gavel.sim.trace import Trace
 
+    run, _ = _ways(plan)
     began = time.process_time()
     result = run(plan, Trace(print, kept=1) if tracing else None)
     took = max(time.process_time() - began, 1e-6)
@@ -83,7 +113,7 @@ def _holds(plan: Plan, tracing: bool, shrinking: bool) -> bool:
     return False
 
 
-def _verdict(result: Result) -> str:
+def _verdict(result: AnyResult) -> str:
     plan, word = result.plan, "FAILED" if result.violations else "holds"
     counts = ", ".join(f"{number} {kind}" for kind, number in result.counts.items())
     return (
@@ -92,12 +122,12 @@ def _verdict(result: Result) -> str:
     )
 
 
-def _explain(result: Result) -> None:
+def _explain(result: AnyResult) -> None:
     """Make a failing run small, show its end, and say how to see it again."""
-    from gavel.sim.shrink import options, shrink
-    from gavel.sim.simulation import run
+    from gavel.sim.shrink import shrink
     from gavel.sim.trace import Trace
 
+    run, options = _ways(result.plan)
     until = time.monotonic() + SHRINK_SECONDS
     small = shrink(result, run, lambda: time.monotonic() < until)
     trace = Trace()

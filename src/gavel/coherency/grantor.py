@@ -452,6 +452,11 @@ class Grantor:
         """This master votes no more in its epoch."""
         self._acting = False
 
+    def recorded(self, session: bytes, key: bytes) -> tuple[Token, int] | None:
+        """What a session holds at a key, and under which token; None if it is not known here."""
+        found = self._sessions.get(session)
+        return None if found is None else (found.token, found.held.get(key) or NONE)
+
     def status(self, now: int) -> dict[str, Any]:
         """For people: sessions, what each holds, who waits, recalls, memory."""
         return {

@@ -173,6 +173,14 @@ class Holder:
         a transaction if it names what they have in common, and that is still a majority."""
         return self._holdings.tokens(ranges, self.valid_until)
 
+    def believes(self, master: int, key: bytes, now: int) -> tuple[Token, int] | None:
+        """What a master is believed to grant at a key, and under which token; None if its term is over. For people, and
+        for those who compare it with what the master has recorded."""
+        standing = self._masters.of(master)
+        if standing.token is None or max(standing.until.values(), default=0) <= now:
+            return None
+        return standing.token, self._holdings.granted_by(master, key)
+
     def _review(self, lo: bytes, hi: bytes, now: int, lapse: bool = True) -> None:
         """Find out what is held of [lo, hi), and report what that changes; but losses only if it is a lapse."""
         lost = self._holdings.review(lo, hi, now, self._gained)

@@ -118,6 +118,11 @@ class Holdings:
             for _, _, value in self._support.whole(want.lo, want.hi)
         )
 
+    def granted_by(self, node: int, key: bytes) -> int:
+        """In which mode a node grants a key."""
+        support, _ = self._support.get(key) or (0, 0)
+        return mode_of(support, node)
+
     def above(self, want: Want) -> bool:
         """Whether anybody is believed to grant more than this."""
         return any(at_most(support, want.mode) != support for _, _, (support, _) in self._support.over(*want[:2]))

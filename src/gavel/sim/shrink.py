@@ -7,14 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any, Protocol, TypeVar
 
 from gavel.quorum.rules import Rules
 from gavel.sim.plan import FOCI, Plan, draw
-from gavel.sim.simulation import Result
 from gavel.sim.world import SECOND
 
 
-def shrink(failed: Result, run: Callable[[Plan], Result], more: Callable[[], bool]) -> Result:
+class Failed(Protocol):
+    """What came of a run."""
+
+    @property
+    def plan(self) -> Any:
+        """What was run; `smaller()` names plans that are a step smaller."""
+        ...
+
+    @property
+    def property(self) -> str:
+        """The name of the property that did not hold."""
+        ...
+
+
+Run = TypeVar("Run", bound=Failed)
+
+
+def shrink(failed: Run, run: Callable[[Any], Run], more: Callable[[], bool]) -> Run:
     """The smallest failing run that taking parts away leads to, tried while `more()`."""
     best = failed
     progress = True

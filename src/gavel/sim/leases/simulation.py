@@ -225,6 +225,13 @@ class LeaseSimulation:
                 word = {NONE: "", S: "reads", X: "writes"}[mode]
                 story = f"{client.name} {word} {key[-2:]!r} under a lease while {other.name} holds one against it"
                 raise Violation("exclusive", story)
+        for host in self.cluster.hosts.values():
+            program = host.program
+            believed = client.holder.believes(host.node, key, client.clock.now())
+            if isinstance(program, LeaseMaster) and believed is not None:
+                recorded = program.grantor.recorded(client.session, key)
+                if recorded is not None and recorded[0] == believed[0] and recorded[1] < believed[1]:
+                    raise Violation("subset", f"{client.name} believes n{host.node} to grant {key[-2:]!r}; it does not")
 
     # -- the run -----------------------------------------------------------------------------------------------
 
