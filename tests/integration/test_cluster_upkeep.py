@@ -163,6 +163,22 @@ def test_a_node_that_cannot_be_made_leaves_nothing_behind(served: Served, tmp_pa
     assert "change `http` in node.toml" in gavel("serve", str(third), code=output.USAGE)
 
 
+def test_status_says_when_there_is_no_majority_and_watch_goes_on(served: Served) -> None:
+    first = served.create("a", "--size", SIZE)
+    served.start(first)
+    second = served.join("b", first)
+    served.start(second)
+    eventually(lambda: served.roles(second) == {1: "master", 2: "master"})
+    assert "no majority" not in gavel("status", str(first))
+    served.processes["b"].kill()
+    eventually(lambda: "no majority: 1 of 2 voters" in gavel("status", str(first)))
+    eventually(lambda: served.log(first).count("there is no majority") == 1)
+    with mock.patch("time.sleep", side_effect=[None, KeyboardInterrupt]) as waits:
+        (first / "admin.sock").rename(served.base / "s")
+        assert gavel("status", str(first), "--watch", code=130).count("no daemon serves") == 2
+    assert waits.call_count == 2
+
+
 def test_a_witness_answers_no_questions(served: Served) -> None:
     first = served.create("a", "--size", SIZE)
     served.start(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -194,7 +195,11 @@ def serve(
 
     found = Directory(directory)
     if unit:
-        print(notify.unit(str(Path(sys.argv[0]).absolute()), str(found.path), getpass.getuser()), end="")
+        program = Path(sys.argv[0]).absolute()
+        command = [str(program)] if program.name != "__main__.py" else [sys.executable, "-m", "gavel"]
+        command += ["serve", str(found.path)]
+        command += [] if key_file is None else ["--key-file", str(key_file.absolute())]
+        print(notify.unit(command, str(found.path), getpass.getuser()), end="")
         return
     logs.configure(found.settings.log if log is None else log.value, found.settings.node)
     key = key_of(str(found.volume), None if key_file is None else str(key_file)) if found.volume.exists() else None
@@ -207,21 +212,7 @@ def status(
     json: JSON = False,
 ) -> None:
     """Show the members: who is up, how far each is, who catches up."""
-    import time
-
-    from gavel.cli import output
-
-    while True:
-        found = _status(where)
-        if json:
-            output.print_json(found)
-        else:
-            if watch:
-                output.console().clear()
-            _show(found)
-        if not watch:
-            return
-        time.sleep(1)
+    _shown(lambda: _status(where), _show, watch=watch, json=json)
 
 
 def leases(
@@ -230,20 +221,36 @@ def leases(
     json: JSON = False,
 ) -> None:
     """Show which clients hold what, so that they need not ask; how much is recalled, and what the tables take."""
+    _shown(lambda: _leases(where), _show_leases, watch=watch, json=json)
+
+
+def _shown(
+    ask: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None], *, watch: bool, json: bool
+) -> None:
+    """Show an answer, with `watch` again every second, also when there is none for a while."""
+    import sys
     import time
 
     from gavel.cli import output
+    from gavel.errors import GavelError
 
     while True:
-        found = _leases(where)
-        if json:
-            output.print_json(found)
+        try:
+            found = ask()
+        except (GavelError, OSError) as problem:
+            if not watch:
+                raise
+            output.complain(problem)
         else:
-            if watch:
-                output.console().clear()
-            _show_leases(found)
+            if json:
+                output.print_json(found)
+            else:
+                if watch:
+                    output.console().clear()
+                show(found)
         if not watch:
             return
+        sys.stdout.flush()  # also where nobody looks on
         time.sleep(1)
 
 
@@ -287,6 +294,10 @@ def _status(where: str) -> dict[str, Any]:
         from gavel.node.reach import status_of
 
         return status_of(where)
+    if where and (Path(where) / "lab.json").is_file():
+        from gavel.node.lab import Lab
+
+        return Lab(where).ask("status", {})
     return _call(Path(where) if where else _here(None), "status", {})
 
 
@@ -308,6 +319,10 @@ def _show(found: dict[str, Any]) -> None:
             output.say(f"node {one['node']}: {one['problem']}")
     if found.get("problem"):
         output.say(f"this node: {found['problem']}")
+    voters = [one for one in found["members"] if one["role"] in ("master", "witness")]
+    up = sum(one["up"] for one in voters)
+    if 2 * up <= len(voters):
+        output.say(f"no majority: {up} of {len(voters)} voters can be reached, so nothing is decided; start the others")
 
 
 def _state(one: dict[str, Any]) -> tuple[str, str, str]:
@@ -347,9 +362,11 @@ def _here(directory: Path | None) -> Path:
 def _call(directory: Path, name: str, args: dict[str, Any]) -> dict[str, Any]:
     from gavel.node.calls import call
     from gavel.node.directory import Directory
-    from gavel.node.layout import SOCKET
+    from gavel.node.layout import SOCKET, looks_like_node
 
-    return call(Directory(directory).path / SOCKET, name, args)
+    if not looks_like_node(directory):
+        Directory(directory)  # says what it is not
+    return call(Path(directory).absolute() / SOCKET, name, args)
 
 
 def _told(result: dict[str, Any], json: bool, text: str) -> None:

@@ -218,7 +218,12 @@ def rekey(
         locate(str(path), prefer_volume=True), writing=True, key_file=None if key_file is None else str(key_file)
     )
     try:
-        if not session.call("info", {})["encryption"]:
+        found = session.call("info", {})
+        if "master" in found:
+            raise BadRequest(
+                "each master of a cluster has a volume with a key of its own; name the directory of a node"
+            )
+        if not found["encryption"]:
             raise BadRequest("the volume is not encrypted and has no key to change; copy it to one that is")
         key = keys.fresh(
             None if new_key_file is None else str(new_key_file), "new passphrase: ", "GAVEL_NEW_PASSPHRASE"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Final
 
 _LINE_MAX: Final = 200
@@ -57,8 +58,9 @@ def watchdog_seconds() -> float:
     return int(limit) / 1e6 / 3
 
 
-def unit(program: str, directory: str, user: str) -> str:
-    """A systemd unit that serves a directory."""
+def unit(command: Sequence[str], directory: str, user: str) -> str:
+    """A systemd unit that serves a directory by a command. Older systemd than 253 knows no Type=notify-reload."""
+    words = " ".join(map(_quoted, command))
     return f"""\
 [Unit]
 Description=GavelFS node in {directory}
@@ -66,9 +68,11 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-Type=notify-reload
+Type=notify
 User={user}
-ExecStart={program} serve {directory}
+ExecStart={words}
+ExecReload=/bin/kill -HUP $MAINPID
+TimeoutStartSec=600
 WatchdogSec=30
 Restart=always
 RestartSec=1
@@ -78,3 +82,9 @@ LimitNOFILE=65536
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _quoted(word: str) -> str:
+    """A word of a command as systemd.service(5) wants it."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if escaped != word or any(char.isspace() for char in word) else word

@@ -44,6 +44,12 @@ def test_the_watchdog_is_fed_three_times_as_often_as_needed(monkeypatch: pytest.
     assert notify.watchdog_seconds() == 0
 
 
+def test_a_unit_quotes_what_systemd_would_take_apart() -> None:
+    text = notify.unit(["/usr/bin/gavel", "serve", '/srv/a b/50%$x"y'], "/srv/a b", "me")
+    assert 'ExecStart=/usr/bin/gavel serve "/srv/a b/50%%$$x\\"y"\n' in text
+    assert "Type=notify\n" in text and "ExecReload=" in text and "WatchdogSec=" in text and "User=me\n" in text
+
+
 def test_a_call_is_answered_or_refused_as_it_was_there(tmp_path: Path) -> None:
     async def twice(n: int) -> Json:
         return {"twice": 2 * n}
