@@ -345,6 +345,8 @@ class Leased:
     @property
     def _until(self) -> int:
         """Until when all that is used stands; what is recalled, and still in use, is not renewed."""
+        if not self._closings:
+            return self._holder.valid_until
         return min([self._holder.valid_until, *(one.deadline for one in self._closings.values() if not one.told)])
 
     def _tokens(self, writes: dict[bytes, bytes | None], made: list[Range]) -> Tokens | None:
