@@ -1,10 +1,10 @@
 """`python -m soak --cluster [--seconds 7200]`: a lab of three masters, two mounts and many clients, struck by faults.
 
 Time is cut into eras. In each of them workers (workers.py) work in a directory of the era, faults (nemesis.py) strike
-one after the other, and at its end the workers stop and all they were told is checked, histories included. One era's
-directory is removed when the next but one has ended. After a quarter of the time one master's process is spared: its
-memory and descriptors, and those of a mount, have to be flat by the rules in verdict.py. At the very end every
-master's volume is opened by itself, compared, and checked deeply.
+one after the other, and at its end the workers stop and all they were told is checked, histories included. The
+directory of an era is removed when the next but one has ended, and the past is pruned. After a quarter of the time one
+master's process is spared: its memory and descriptors, and those of a mount, have to be flat by the rules in
+verdict.py. At the very end every master's volume is opened by itself, compared, and checked deeply.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from soak.workloads import Workload
 
 ERA_SECONDS = 90.0  # after which no fault is begun in an era
 KEPT = 2  # eras whose directories stay
+KEPT_SECONDS = 300  # of the past: longer than any master is away, as one cannot be told what the others dropped
 QUARTER = 4  # a part of the time in which every process may end
 
 
@@ -56,6 +57,7 @@ class ClusterSoak:
     def run(self) -> None:
         """All of it; raises what goes wrong."""
         self.lab.whole()
+        run_gavel("retention", str(self.lab.mnt), f"all:{KEPT_SECONDS}s")
         while self.passed < self.seconds:
             if not self.nemesis.steady and self.passed >= self.seconds / QUARTER:
                 self.nemesis.steady = self.random.choice(sorted(self.lab.nodes))
@@ -80,6 +82,8 @@ class ClusterSoak:
             workload.check(fs)
             if len(self.eras) > KEPT:
                 fs.rmtree(self.eras[-1 - KEPT].top)
+        for number in self.lab.nodes:
+            run_gavel("prune", str(self.lab.directory(number)))
         for worker in workload.workers:
             self.done[type(worker).__name__] += worker.steps
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 import gavel
+from benchmarks.places import run_gavel
 from soak.labs import WAIT, TroubledLab, eventually
 from soak.workloads import Workload
 
@@ -30,7 +31,7 @@ class Nemesis:
             name: getattr(self, name)
             for name in (
                 "kill", "stop", "cut", "cut_in", "cut_out", "clock", "bad_disk", "full_disk", "wipe", "demote",
-                "replace", "grow", "silence", "restart", "blackout",
+                "replace", "grow", "silence", "restart", "blackout", "upkeep",
             )
         }  # fmt: skip
         self.workload: Workload | None = None
@@ -180,6 +181,12 @@ class Nemesis:
                 self.goes_on()
                 self.lab.start(victim)
                 self.lab.whole()
+
+    def upkeep(self) -> None:
+        """Not a fault, but work beside all the other: what a node does about its volume."""
+        victim = str(self.lab.directory(self.some()))
+        for job in (["prune"], ["reblock"], ["dedup"], ["scrub"], ["check", "--deep"]):
+            run_gavel(job[0], victim, *job[1:])
 
     def blackout(self) -> None:
         """All die in one moment, as when the power fails."""

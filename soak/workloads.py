@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gavel.client.cluster import Cluster
+from gavel.errors import HistoryPruned
 from gavel.node.lab import Lab
 from soak import histories
 from soak.histories import Access
@@ -157,11 +158,14 @@ class Workload:
         return wrong + self._as_of(fs, [one for one in seen if one.status == "committed" and one.appends])
 
     def _as_of(self, fs: Any, seen: list[histories.Transaction]) -> list[str]:
-        """The tid that a transaction was told is where the past has it, and nowhere before."""
+        """The tid that a transaction was told is where the past has it, and nowhere before; if that is still kept."""
         wrong = []
         for one in random.Random(len(seen)).sample(seen, min(10, len(seen))):
             for key, value in one.appends.items():
-                then, before = self._list(fs.as_of(one.tid), key), self._list(fs.as_of(one.tid - 1), key)
+                try:
+                    then, before = self._list(fs.as_of(one.tid), key), self._list(fs.as_of(one.tid - 1), key)
+                except HistoryPruned:
+                    continue
                 if [*before, value] != then:
                     wrong.append(f"{one.name} at {one.tid:#x} is not what happened then: {before[-2:]}, {then[-2:]}")
         return wrong
