@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from gavel.quorum.machine import Aborted, Collided, Committed
-from gavel.sim.account import Account, Decided, Final, Look, Operation, Seen
+from gavel.sim.account import Account, Decided, Final, Look, Operation, Reading, Seen
 from gavel.sim.checkers import CHECKERS, check
 
 LO, HI = b"a", b"z"
@@ -28,6 +28,7 @@ def true_account() -> Account:
             Look("now", True, 46, 48, Seen(LO, HI, 300, ((b"k", b"2"), (b"m", b"1")))),
             Look("as of", False, 70, 71, Seen(LO, HI, 100, ((b"k", b"1"), (b"m", b"1")))),
         ],
+        readings=[Reading("reader", 59, b"m", 300), Reading("reader", 61, b"k", 300), Reading("reader", 61, b"m", 400)],
         order=[
             Decided(100, "t1", Committed(100)),
             Decided(200, "t2", Committed(200)),
@@ -131,6 +132,10 @@ def overtaken_read(account: Account) -> None:
     account.looks[0].seen.rows = ((b"k", b"2"),)
 
 
+def stale_lease(account: Account) -> None:
+    account.readings[0] = Reading("reader", 61, b"m", 300)
+
+
 def missing_version(account: Account) -> None:
     account.finals[1].versions[b"k"].pop()
 
@@ -158,6 +163,7 @@ PLANTED: list[tuple[str, Callable[[Account], None]]] = [
     ("answers", lost_acknowledged), ("answers", refused_that_happened), ("answers", told_another_tid), ("answers", told_of_no_change),
     ("answers", told_collided_and_committed),
     ("real_time", earlier_than_it_began), ("real_time", stale_strict_read), ("real_time", overtaken_read),
+    ("current", stale_lease),
     ("durable", missing_version), ("durable", extra_version),
     ("live", never_answered), ("live", behind), ("live", left_open),
 ]  # fmt: skip

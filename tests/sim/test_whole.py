@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from gavel.quorum.machine import Committed
+from gavel.quorum.machine import Admission, Committed
+from gavel.replica.leases import Leases
 from gavel.sim.plan import FOCI, Plan, draw
 from gavel.sim.simulation import Simulation, run
 from gavel.sim.whole import VolumeDisk
+from gavel.sim.world import MILLISECOND
 
 SECONDS = float(os.environ.get("GAVEL_SIM_SECONDS", "3600" if os.environ.get("GAVEL_SOAK") else "8")) / 2
 
@@ -49,3 +51,9 @@ def test_histories_of_whole_masters_pass_their_own_check() -> None:
 def test_a_disk_that_lies_about_syncs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VolumeDisk, "end_sync", VolumeDisk.tell)
     assert any(run(whole(seed, "restarts")).violations for seed in range(40))
+
+
+def test_masters_that_admit_what_leases_stand_against_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leases, "admit", lambda self, txid, body, keys: Admission.GO)
+    found = (run(replace(whole(seed), readers=4, clients=4, think=5 * MILLISECOND)).property for seed in range(40))
+    assert "current" in found

@@ -48,6 +48,16 @@ class Look:
     seen: Seen
 
 
+class Reading(NamedTuple):
+    """What a client took for current without asking: at this moment it believed that it knew a key as of a tid, and
+    that nothing newer had been acknowledged to anybody."""
+
+    name: str
+    at: int
+    key: bytes
+    tid: int
+
+
 class Decided(NamedTuple):
     """A place in the order that all masters share: this transaction, at this tid, with this outcome."""
 
@@ -72,5 +82,6 @@ class Account:
 
     operations: list[Operation] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     order: list[Decided] = field(default_factory=list)  # by tid
     finals: list[Final] = field(default_factory=list)

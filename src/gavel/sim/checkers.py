@@ -163,6 +163,25 @@ def real_time(account: Account) -> list[str]:
     return wrong
 
 
+def current(account: Account) -> list[str]:
+    """Whoever reads under a lease misses nothing that was acknowledged before."""
+    wrong = []
+    changed: dict[bytes, list[Operation]] = {}
+    for operation in account.operations:
+        if isinstance(operation.told, Committed):
+            for key in operation.writes:
+                changed.setdefault(key, []).append(operation)
+    for reading in account.readings:
+        for operation in changed.get(reading.key, ()):
+            assert isinstance(operation.told, Committed)
+            if operation.ended is not None and operation.ended < reading.at and operation.told.tid > reading.tid:
+                wrong.append(
+                    f"{reading.name} took {reading.key!r} as of {reading.tid:#x} for current when {operation.name} at "
+                    f"{operation.told.tid:#x} had ended"
+                )
+    return wrong
+
+
 def durable(account: Account) -> list[str]:
     """Every master that is left holds exactly what was committed up to where it says it knows everything."""
     wrong, versions = [], replay(account).versions
@@ -191,6 +210,7 @@ CHECKERS: tuple[Callable[[Account], list[str]], ...] = (
     serializable,
     answers,
     real_time,
+    current,
     durable,
     live,
 )

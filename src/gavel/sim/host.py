@@ -18,6 +18,7 @@ from gavel.effects import (
     Arm,
     Effect,
     Event,
+    Heard,
     Observe,
     PeerDown,
     PeerUp,
@@ -28,6 +29,7 @@ from gavel.effects import (
     Sync,
     Synced,
     SyncFailed,
+    Tell,
     Ticked,
 )
 from gavel.sim.clock import HostClock
@@ -101,6 +103,7 @@ class Host:
         self.fail_next_sync = False
         self.failed: Callable[[int], None] | None = None  # called when the process ended of itself
         self.observed: Callable[[Host, Observe], None] | None = None
+        self.told: Callable[[Host, Tell], None] | None = None  # given what clients are told unasked
         self.stepped: Callable[[Host], None] | None = None  # called when all effects of a step are carried out
         self._boot, self._wire, self._post, self._answer = boot, wire, post, answer
         self._random = world.stream(f"disk {node}")
@@ -193,6 +196,12 @@ class Host:
             self._note(label.encode())
             self._step(Requested(request))
 
+    def hear(self, session: bytes, messages: list[Any]) -> None:
+        """A session of a client says something."""
+        if self.program is not None:
+            self._note(b"heard %s %d" % (session.hex().encode(), len(messages)))
+            self._step(Heard(session, messages))
+
     def step(self, event: Event) -> None:
         """Step any event, if there is a process."""
         if self.program is not None:
@@ -221,6 +230,9 @@ class Host:
                 self._arm(effect.at)  # type: ignore[union-attr]
             elif kind is Reply:
                 self._answer(self, effect.request, effect.result)  # type: ignore[union-attr]
+            elif kind is Tell:
+                if self.told is not None:
+                    self.told(self, effect)  # type: ignore[arg-type]
             else:
                 assert isinstance(effect, Observe)
                 if self.world.trace is not None:

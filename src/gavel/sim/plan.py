@@ -47,6 +47,7 @@ class Plan:
     faults: tuple[Fault, ...] = ()
     without: frozenset[str] = frozenset()
     whole: bool = False  # replicas on volumes, not the quorum over a toy
+    readers: int = 0  # clients with leases, of whole masters
     refusing: int = 0  # per cent of proposals that a machine does not admit at first
 
     def smaller(self) -> list[Plan]:
@@ -61,6 +62,8 @@ class Plan:
         if self.clients > 1:
             plans.append(replace(self, clients=max(1, self.clients // 2)))
             plans.append(replace(self, clients=self.clients - 1))
+        if self.readers > 0:
+            plans.append(replace(self, readers=self.readers - 1))
         if self.transactions > 1:
             plans.append(replace(self, transactions=max(1, self.transactions // 2)))
             plans.append(replace(self, transactions=self.transactions - 1))
@@ -146,7 +149,8 @@ def draw(seed: int, masters: int | None = None, focus: str = "", without: frozen
     if focus == "absence":  # longer than others remember
         faults = [fault._replace(lasts=fault.lasts * LONG) if fault.kind in LASTING else fault for fault in faults]
     refusing = Random(f"{seed}/refusing").choice((0, 0, 0, 3, 20, 60))
-    return replace(plan, faults=tuple(sorted(faults)), refusing=refusing)
+    readers = Random(f"{seed}/readers").choice((0, 1, 2, 4))
+    return replace(plan, faults=tuple(sorted(faults)), refusing=refusing, readers=readers)
 
 
 def _weather(random: Random) -> Weather:

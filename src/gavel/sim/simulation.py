@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from gavel.limits import REGISTERS_KEPT
+from gavel.coherency.messages import encode, from_client, from_master
+from gavel.effects import Tell
+from gavel.limits import LEASE_DRIFT, REGISTERS_KEPT
 from gavel.quorum.machine import Admission
 from gavel.quorum.messages import ABORT, Member, TxId
 from gavel.quorum.requests import Arrived
@@ -21,13 +23,15 @@ from gavel.sim.account import Account, Final
 from gavel.sim.administrator import Administrator
 from gavel.sim.checkers import check
 from gavel.sim.client import Client
+from gavel.sim.clock import PARTS
 from gavel.sim.cluster import Cluster
 from gavel.sim.host import Host, Program
 from gavel.sim.master import Batches, Master
 from gavel.sim.nemesis import Nemesis
 from gavel.sim.network import Weather
 from gavel.sim.oracle import Oracle, Violation
-from gavel.sim.plan import Plan
+from gavel.sim.plan import Fault, Plan
+from gavel.sim.reader import Reader
 from gavel.sim.scribe import Scribe
 from gavel.sim.store import Log, Store
 from gavel.sim.trace import Trace
@@ -83,10 +87,16 @@ class Simulation:
             self._scribes[node] = Scribe(node, log, self.oracle, founding)
             host.sync_ns = plan.sync_ns
             host.stepped = self._stepped
+            host.told = self._tell
             host.clock.step(self._random.choice((0, 0, 0, 1, -1)) * self._random.randrange(200 * MILLISECOND))
         self.clients = [
             Client(self.world, number, plan, self.account, self._send, self._masters)
             for number in range(1, plan.clients + 1)
+        ]
+        nodes = list(self.cluster.hosts)
+        self.readers = [
+            Reader(self.world, number, plan, self.account, self._say, nodes)
+            for number in range(1, plan.readers + 1 if plan.whole else 1)
         ]
 
     # -- masters -----------------------------------------------------------------------------------------------
@@ -95,7 +105,8 @@ class Simulation:
         log, node = host.disk, host.node
         founding = self.founding if node <= self.plan.masters else []
         if isinstance(log, VolumeDisk):
-            whole = WholeMaster(node, log, founding, self.oracle, self._scribes[node], host.clock.now())
+            clock = host.clock
+            whole = WholeMaster(node, log, founding, self.oracle, self._scribes[node], clock.now(), clock.steady)
             whole.quorum.forgetting.most = self._kept
             return whole
         assert isinstance(log, Log)
@@ -164,6 +175,18 @@ class Simulation:
         if way is not None:
             self.world.after(way, self.clients[number - 1].answered, request.ticket, result)
 
+    def _say(self, node: int, session: bytes, messages: list[Any]) -> None:
+        """A reader says something to a master."""
+        way = self._way()
+        if way is not None:
+            self.world.after(way, self.cluster.hosts[node].hear, session, from_client(encode(messages)))
+
+    def _tell(self, host: Host, tell: Tell) -> None:
+        way = self._way()
+        for reader in self.readers:
+            if reader.session == tell.session and way is not None:
+                self.world.after(way, reader.told, host.node, from_master(encode(tell.messages)))
+
     # -- the run -----------------------------------------------------------------------------------------------
 
     def run(self) -> Result:
@@ -188,8 +211,17 @@ class Simulation:
             self.cluster.start(node)
         for client in self.clients:
             client.begin()
-        self.nemesis.schedule(self.plan.faults)
+        for reader in self.readers:
+            reader.begin()
+        self.nemesis.schedule(tuple(map(self._bounded, self.plan.faults)))
         self.world.run(self.plan.duration)
+
+    def _bounded(self, fault: Fault) -> Fault:
+        """The same, with clocks whose rates are no further off than leases can bear, if there are any."""
+        if not self.readers or fault.kind != "rate":
+            return fault
+        most = PARTS // LEASE_DRIFT
+        return fault._replace(amount=PARTS + max(-most, min(most, fault.amount - PARTS)))
 
     def _calm_down(self) -> bool:
         self.nemesis.heal()
@@ -197,6 +229,8 @@ class Simulation:
         self.world.tell("nemesis", "all is healed")
         for client in self.clients:
             client.over = True
+        for reader in self.readers:
+            reader.end()
         for node in self.cluster.left():
             self.cluster.start(node)
         self.administrator.replace_lost()
@@ -247,6 +281,7 @@ class Simulation:
             "faults": self.nemesis.struck,
             "messages": self.cluster.network.sent,
             "looks": len(self.account.looks),
+            "readings": len(self.account.readings),
             **{kind: told.count(kind) for kind in sorted(set(told))},
         }
 

@@ -6,7 +6,7 @@ replica is asked in truth. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -98,10 +98,17 @@ class WholeMaster:
     """One incarnation of a whole master's process."""
 
     def __init__(
-        self, node: int, disk: VolumeDisk, founding: Iterable[Member], oracle: Oracle, scribe: Scribe, now: int
+        self,
+        node: int,
+        disk: VolumeDisk,
+        founding: Iterable[Member],
+        oracle: Oracle,
+        scribe: Scribe,
+        now: int,
+        steady: Callable[[], int],
     ) -> None:
-        self._node, self._disk, self._oracle = node, disk, oracle
-        self.replica = _Replica(Volume.open(disk.device), now, node, founding, resident=False)
+        self._node, self._disk, self._oracle, self._steady = node, disk, oracle, steady
+        self.replica = _Replica(Volume.open(disk.device), now, node, founding, resident=False, steady=steady())
         self.quorum = self.replica.quorum
         self.quorum.giver.aim = PIECE
         self._asked: dict[int, Any] = {}
@@ -151,7 +158,7 @@ class WholeMaster:
             if question is not None:
                 self._asked[event.request.ticket] = event.request
                 event = Requested(Asked(event.request.ticket, question))
-        self.replica.step(event, now)
+        self.replica.step(event, now, self._steady())
 
     def _question(self, request: Any) -> Any:
         if isinstance(request, View):
@@ -206,4 +213,6 @@ def _outcome(result: Any) -> Outcome:
             return TooOld(at, horizon)
         case requests.Dropped():
             return Aborted()
+        case requests.Busy():
+            return Aborted("busy", Admission.BUSY)
     raise AssertionError(f"a simulated client has no use for {msgspec.to_builtins(result)}")
