@@ -31,7 +31,7 @@ from gavel.cache.wanting import Nearby, objects, wants_of
 from gavel.cache.writeback import Ahead, Put, WriteBack
 from gavel.coherency.holder import Answered, Denied, Established, Holder, Lapsed, Recalled, Tokens, ToMaster
 from gavel.coherency.messages import ABSURD, NONE, FromMaster, S, Want, X
-from gavel.coherency.space import lease_range, record_ranges
+from gavel.coherency.space import lease_range
 from gavel.effects import Observe, Reply, Send
 from gavel.errors import BadRequest, GavelError, HistoryPruned, QuorumLost
 from gavel.keys.ranges import Range, RangeSet, just
@@ -56,12 +56,14 @@ class Leased:
         *,
         patience_ns: int,
         kernel: bool = False,
+        cached: bool = True,
     ) -> None:
-        """`coord`: the node that is asked first. `kernel`: whether somebody keeps what is told, and is to Forget it."""
+        """`coord`: the node that is asked first. `kernel`: whether somebody keeps what is told, and is to Forget it.
+        `cached`: whether leases are held; else nothing is kept, and others flush what is about to be looked at."""
         self._remote, self._holder = remote, holder
         self._elapsed, self._wall, self._coord = elapsed, wall, coord
         self._patience = patience_ns
-        self.kernel = kernel
+        self.kernel, self._cached = kernel, cached
         self._held = remote.present
         self._ground = Ground(remote.present, holder.tokens, holder.covers)
         self._rights = self._ground.rights
@@ -87,6 +89,8 @@ class Leased:
     def at_once(self, operation: Operation) -> Finished | None:
         """The end of an operation that needs no question; None: nothing has happened, start() it."""
         self._remote.tidy()
+        if not self._cached:
+            return None
         end = self._try(operation, self._wall())
         if self._back.eager:
             self._turn()
@@ -96,7 +100,7 @@ class Leased:
         """Run an operation on the present, or only reading as of `at`; its end is a Reply to the ticket."""
         work = Work(ticket, operation, self._elapsed() + self._patience)
         self._works[work] = None
-        if at:
+        if at or not self._cached:
             work.attempt = self._remote.start(operation, self._coord(), at)
         self._ready.append(work)
         self._turn()
@@ -129,10 +133,6 @@ class Leased:
     def lives(self) -> int:
         """For how many ns more what is held may be believed."""
         return max(0, self._holder.valid_until - self._elapsed()) if not self._doubt else 0
-
-    def closing(self, key: bytes) -> bool:
-        """Whether the lease over a key is being given up, so that nobody should keep what it says."""
-        return any(lo <= key < hi for one in self._closings.values() for lo, hi in _records(one.ranges))
 
     @property
     def quiet(self) -> bool:
@@ -443,9 +443,7 @@ class Leased:
 
     def _not_open(self, ranges: RangeSet) -> list[Read]:
         """The parts of these of which it is not known that they are true now, and as of when they were."""
-        return [
-            (lo, hi, upto) for one in ranges for lo, hi, _, upto in self._held.known(*one) if upto != OPEN
-        ]  # fmt: skip
+        return [(lo, hi, upto) for one in ranges for lo, hi, _, upto in self._held.known(*one) if upto != OPEN]
 
     def _park(self, work: Work, until: int) -> None:
         """Let it wait until a batch has its outcome; for 0, until all is still."""
@@ -599,7 +597,3 @@ class Leased:
         for lo, hi, mode in event.ranges:
             self._ground.withdraw(lo, hi, mode, event.tid, self._back.written)
         self._effects.append(Observe("lapsed", {"ranges": len(ranges), "dirty": self._back.dirty}))
-
-
-def _records(ranges: list[Range]) -> list[Range]:
-    return [one for lo, hi in ranges for one in record_ranges(lo, hi)]

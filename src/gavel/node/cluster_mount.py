@@ -10,6 +10,7 @@ from gavel.client.cluster import Cluster
 from gavel.client.volumes import caller
 from gavel.errors import BadRequest
 from gavel.keys import tid as tids
+from gavel.mount.leased import LeasedMount
 from gavel.mount.mount import Options as MountOptions
 from gavel.mount.shared import SharedMount
 from gavel.node import places
@@ -18,6 +19,7 @@ from gavel.node.cluster_service import ClusterService
 from gavel.node.connecting import engine_of
 from gavel.node.protocol import Json
 from gavel.node.reach import SCHEME, reach
+from gavel.runtime.leased import LeasedEngine
 from gavel.runtime.moments import tid_on_cluster
 from gavel.runtime.remote import RemoteEngine
 
@@ -39,7 +41,7 @@ async def serve_cluster(options: Options, ready: Callable[[Json], None], on_sign
         raise BadRequest(f"there are no filesystems within a cluster yet; leave /{found.pfs} out of the URL")
     if options.key is not None:
         raise BadRequest("the masters of a cluster have the keys of their volumes; leave the key out")
-    engine = engine_of(found)
+    engine = engine_of(found, cache=found.leases and options.as_of is None)
     try:
         await _serve(engine, options, ready, on_signals)
     finally:
@@ -57,18 +59,19 @@ async def _serve(
         await engine.point()
     else:
         at = await tid_on_cluster(engine, options.as_of)
-    mount = SharedMount(
-        engine,
-        options.directory,
-        MountOptions(
-            source=options.volume,
-            read_only=options.read_only,
-            at=at,
-            socket=str(where.socket),
-            volume=options.volume,
-            allow_other=options.allow_other or os.geteuid() == 0,
-        ),
+    how = MountOptions(
+        source=options.volume,
+        read_only=options.read_only,
+        at=at,
+        socket=str(where.socket),
+        volume=options.volume,
+        allow_other=options.allow_other or os.geteuid() == 0,
     )
+    mount: SharedMount
+    if isinstance(engine, LeasedEngine) and engine.cached:
+        mount = LeasedMount(engine, options.directory, how)
+    else:
+        mount = SharedMount(engine, options.directory, how)
     service = ClusterService(Cluster(engine, caller(), lambda: None), options.volume, options.directory)
     admin = AdminServer(service, where.socket, mount.caught_up)
     try:

@@ -46,6 +46,7 @@ class Settings(NamedTuple):
     patience: int
     catch_up_rate: int  # MB a second; 0 for no ceiling
     log: str  # one of logs.STYLES
+    leases: bool = False  # of a client: whether its mounts keep what they read, and write back, under leases
 
 
 class Directory:
@@ -143,6 +144,7 @@ http = {_quoted(settings.http)}  # HOST:PORT of /health and /metrics, in clear, 
 patience = {settings.patience}  # seconds that its clients wait for a quorum
 catch_up_rate = {settings.catch_up_rate}  # MB a second that it gives nodes that catch up; 0: as many as they take
 log = {_quoted(settings.log)}  # text, or json: an object a line (read when it starts)
+leases = {str(settings.leases).lower()}  # whether mounts of this client answer from memory and write back, under leases
 """
 
 
@@ -161,7 +163,7 @@ def _read(path: Path) -> Settings:
             bytes.fromhex(found["cluster"]), int(found["node"]), Role[found["role"].upper()], str(found["name"]),
             str(found["listen"]), str(found["address"]), str(found.get("http", "")),
             int(found.get("patience", PATIENCE_SECONDS)), max(0, int(found.get("catch_up_rate", 0))),
-            str(found.get("log", "text")),
+            str(found.get("log", "text")), bool(found.get("leases", False)),
         )  # fmt: skip
     except FileNotFoundError:
         raise BadRequest(

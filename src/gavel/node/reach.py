@@ -47,6 +47,7 @@ class Reach(NamedTuple):
     context: ssl.SSLContext
     patience: int
     pfs: str
+    leases: bool = False
 
 
 def reach(url: str) -> Reach:
@@ -61,7 +62,8 @@ def reach(url: str) -> Reach:
             addresses.append(entry.address)
     party = Party(settings.cluster, 0, secrets.token_bytes(16), Role.CLIENT, settings.name)
     nodes = [known.get(address, 0) for address in addresses]
-    return Reach(directory, addresses, nodes, party, tls.dialling(directory.material), settings.patience, pfs)
+    context = tls.dialling(directory.material)
+    return Reach(directory, addresses, nodes, party, context, settings.patience, pfs, settings.leases)
 
 
 def remember(directory: Directory, members: list[Json]) -> None:

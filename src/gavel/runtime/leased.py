@@ -49,7 +49,11 @@ _LEAVE_SECONDS = 10.0  # how long closing waits for what is dirty to be durable
 
 
 class LeasedEngine(RemoteEngine):
-    """See the module. `recovered` is the directory for what could not be committed."""
+    """See the module. `recovered` is the directory for what could not be committed.
+
+    Not `cached`: nothing is kept under leases, every result is confirmed by a majority and durable; others are asked
+    for what they have not flushed.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class LeasedEngine(RemoteEngine):
         context: ssl.SSLContext | None,
         *,
         recovered: Path,
+        cached: bool = True,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -66,8 +71,9 @@ class LeasedEngine(RemoteEngine):
         self._recovered = Recovered(recovered, clock)
         self.core = Leased(
             self._remote, Holder(me.incarnation), steady, clock, lambda: self._coord, self._save,
-            patience_ns=int(patience_seconds * 1e9),
+            patience_ns=int(patience_seconds * 1e9), cached=cached,
         )  # fmt: skip
+        self.cached = cached
         self.on_forget: Callable[[list[Range], Callable[[], None]], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ ROOT, CALLER = 1, Caller(0, 0, 0o022)
 
 
 @asynccontextmanager
-async def clients(number: int, folder: Path, size: int = 8 * VOLUME_MIN) -> AsyncIterator[list[LeasedEngine]]:
+async def clients(
+    number: int, folder: Path, size: int = 8 * VOLUME_MIN, cached: Sequence[bool] = (True, True)
+) -> AsyncIterator[list[LeasedEngine]]:
     """So many clients of one master that is alone in its group."""
     device = SimDevice(size)
     Volume.format(device, identity=bytes(16), salt=1, label="", created_tid=1 << 8)
@@ -40,7 +42,8 @@ async def clients(number: int, folder: Path, size: int = 8 * VOLUME_MIN) -> Asyn
     try:
         for count in range(number):
             me = Party(CLUSTER, 0, b"client-number-%02d" % count, Role.CLIENT)
-            made.append(LeasedEngine([f"127.0.0.1:{listener.port}"], [1], me, None, recovered=folder))
+            where = [f"127.0.0.1:{listener.port}"]
+            made.append(LeasedEngine(where, [1], me, None, recovered=folder, cached=cached[count]))
         await made[0].run(lambda tx: superblock.make_root(tx, CALLER))
         yield made
     finally:
@@ -100,5 +103,18 @@ def test_what_is_synced_is_there_for_who_comes_later(tmp_path: Path) -> None:
             assert tid and not one.core.dirty
             await one.close()
             assert len(await two.run(read(b"large"))) == 700_000
+
+    together(work)
+
+
+def test_who_keeps_nothing_sees_what_others_have_not_flushed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with clients(2, tmp_path, cached=(True, False)) as (one, two):
+            await one.run(create(b"first", b"1"))
+            await one.run(create(b"second", b"2"))
+            assert one.core.dirty
+            assert await two.run(read(b"second")) == b"2"
+            await two.run(create(b"third", b"3"))
+            assert not two.core.dirty and await one.run(read(b"third")) == b"3"
 
     together(work)
