@@ -20,13 +20,13 @@ from soak.nemesis import Nemesis
 from soak.workloads import Workload
 from tests.integration.mount_daemon import needs_mount
 
-ROUNDS = int(os.environ.get("GAVEL_NEMESIS", "60" if os.environ.get("GAVEL_SOAK") else "5"))
+ROUNDS = int(os.environ.get("GAVEL_NEMESIS", "60" if os.environ.get("GAVEL_SOAK") else "4"))
 
 
 @needs_mount
 @pytest.mark.mounts
 @pytest.mark.skipif(not _can_cut(), reason="network namespaces need root and ip(8)")
-@pytest.mark.timeout(0 if ROUNDS > 5 else 600)
+@pytest.mark.timeout(0 if ROUNDS > 4 else 600)
 def test_nothing_acknowledged_is_lost_whatever_happens_to_masters(tmp_path: Path) -> None:
     seed = int(os.environ.get("GAVEL_SEED", random.randrange(1 << 32)))
     print(f"GAVEL_SEED={seed}")

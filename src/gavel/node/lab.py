@@ -234,7 +234,7 @@ class Lab:
             if number != but and self.running(number):
                 try:
                     return call(Path(self._node(number)["directory"]) / SOCKET, name, args, 5)
-                except (OSError, BadRequest) as found:
+                except (OSError, GavelError) as found:
                     problem = found
         raise problem
 

@@ -333,6 +333,8 @@ class Daemon:
     async def _keep_a_master(self, node: int) -> None:
         """Refuse to take a node away without which no master would be left that votes, and is to go on doing so."""
         assert self.master is not None
+        if self.master.replica.failure is not None:
+            raise BadRequest(f"this node has stepped aside ({self.master.replica.failure}); ask another one")
         members = (await self.master.status()).get("members", ())
         voting = {one["node"] for one in members if one["role"] == "master"}
         staying = {entry.node for entry in self.book.members() if entry.role == Role.MASTER} & voting
