@@ -337,7 +337,7 @@ class Holder:
             else:
                 pieces = [(a, b) for a, b, _ in self._holdings.modes.over(lo, hi)]
             for a, b in pieces:
-                self._holdings.join(a, b, master.node, mode, granted.tid)
+                self._holdings.join(a, b, master.node, mode, granted.tid if self._rules.newest else 0)
                 self._review(a, b, now)
 
     def _refused(self, master: Standing, message: Refused) -> None:

@@ -232,7 +232,7 @@ class LeaseClient:
         record = self._data.get(key)
         if record is not None and record.upto >= tid:
             record.upto = OPEN
-        self._newest[key] = max(self._newest.get(key, 0), tid) if self._rules.newest else 0
+        self._newest[key] = max(self._newest.get(key, 0), tid)
 
     def _cap(self, key: bytes, tid: int) -> None:
         self._turn[key] = self._turn.get(key, 0) + 1
@@ -320,7 +320,8 @@ class LeaseClient:
 
     def _read(self, operation: Operation) -> None:
         key = operation.key
-        dirty = [group.values[key][-1] for group in self.groups if key in group.values]
+        seen = [group for group in self.groups if self._habits.limbo or not group.limbo]
+        dirty = [group.values[key][-1] for group in seen if key in group.values]
         record = self._data.get(key)
         if dirty and self.holder.covers(*just(key), S):
             self._take(operation, dirty[-1])
