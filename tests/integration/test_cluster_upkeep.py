@@ -179,6 +179,34 @@ def test_status_says_when_there_is_no_majority_and_watch_goes_on(served: Served)
     assert waits.call_count == 2
 
 
+def test_a_new_authority_reaches_all_nodes_and_all_go_on_by_it(served: Served) -> None:
+    first = served.create("a", "--size", SIZE)
+    served.start(first)
+    second, slave = served.join("b", first), served.join("c", first, "slave")
+    served.start(second)
+    roles = {1: "master", 2: "master", 3: "slave"}
+    client = served.join("me", first, "client")
+    book = (client / "book.json").read_bytes()
+    gavel("cluster", "rotate", str(first), "--authority")
+    key = (first / "identity" / "ca.key").read_bytes()
+    eventually(lambda: (second / "identity" / "ca.key").read_bytes() == key)
+    served.start(slave)  # it was not there
+    eventually(lambda: (slave / "identity" / "ca.crt").read_bytes() == (first / "identity" / "ca.crt").read_bytes())
+    assert not (slave / "identity" / "ca.key").exists()
+    for directory in (client, slave, second, first):
+        assert "is now" in gavel("cluster", "rotate", str(directory))
+    for directory in (first, second, slave):
+        process = served.processes[directory.name]
+        process.terminate()
+        assert process.wait(WAIT) == 0
+        served.start(directory)
+    eventually(lambda: served.roles(first) == served.roles(slave) == roles)
+    (client / "book.json").write_bytes(book)
+    with connect(served, client, first, second) as fs:
+        fs.write_bytes("/file", SECRET)
+    served.join("d", second, "client")
+
+
 def test_a_witness_answers_no_questions(served: Served) -> None:
     first = served.create("a", "--size", SIZE)
     served.start(first)

@@ -137,24 +137,40 @@ def join(
 
 
 @app.command()
-def rotate(directory: DIRECTORY, json: JSON = False) -> None:
+def rotate(
+    directory: DIRECTORY,
+    authority: Annotated[
+        bool, typer.Option("--authority", help="On a master: a new authority for the whole cluster instead.")
+    ] = False,
+    json: JSON = False,
+) -> None:
     """Give a node or a client a new key and certificate; a daemon that serves it goes on with them."""
     from gavel.cli import output
     from gavel.errors import BadRequest
-    from gavel.node import authority
+    from gavel.node.authority import fingerprint
     from gavel.node.directory import Directory
     from gavel.node.renewing import renew
 
-    made = Directory(directory)
-    renew(made)
+    made, number = Directory(directory), None
+    if authority:
+        from gavel.node.trust import replace_authority
+
+        number = replace_authority(made)
+    else:
+        renew(made)
     try:
         _call(directory, "reload", {})
         served = True
     except BadRequest:
         served = False
-    pinned = authority.fingerprint(made.material.certificate.read_bytes()).hex()
+    pinned = fingerprint(made.material.certificate.read_bytes()).hex()
     if json:
-        output.print_json({"certificate": pinned, "reloaded": served})
+        output.print_json({"certificate": pinned, "authority": number, "reloaded": served})
+    elif number is not None:
+        output.say(
+            f"authority {number} signs from now on; `gavel cluster rotate DIR` for each client, then for each node"
+            + ("" if served else ". Start this node, so that the others hear of it")
+        )
     else:
         who = f"node {made.settings.node}" if made.settings.node else "this client"
         output.say(f"the certificate of {who} is now {pinned[:32]}…")

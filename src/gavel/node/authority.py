@@ -7,6 +7,7 @@ cluster; what ends trust in a node is its removal, which the members judge thems
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -30,10 +31,10 @@ class Authority(NamedTuple):
     key: bytes
 
 
-def found(cluster: bytes) -> Authority:
-    """A new authority for a cluster."""
+def found(cluster: bytes, number: int = 1) -> Authority:
+    """A new authority for a cluster, the first or a later one."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"gavel cluster {cluster.hex()}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"gavel cluster {cluster.hex()} {number}")])
     public = key.public_key()
     certificate = (
         _builder(name, name, public)
@@ -78,6 +79,31 @@ def certify(authority: Authority, wanted: bytes, who: Proven, until: datetime = 
         .sign(key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def split(certificates: bytes) -> list[bytes]:
+    """The certificates of a file (PEM) one by one."""
+    mark = b"-----END CERTIFICATE-----"
+    return [part.lstrip() + mark + b"\n" for part in certificates.split(mark)[:-1]]
+
+
+def number(certificates: bytes) -> int:
+    """Which authority of its cluster the first one of a file (PEM) is; raises BadRequest."""
+    try:
+        name = x509.load_pem_x509_certificate(certificates).subject.rfc4514_string()
+    except ValueError as problem:
+        raise BadRequest(f"this is no certificate of an authority ({problem}); put back what was there") from None
+    found = re.search(r" (\d{1,9})$", name)
+    return int(found[1]) if found else 1
+
+
+def is_key_of(key: bytes, certificate: bytes) -> bool:
+    """Whether a private key is that of a certificate (both PEM)."""
+    own = serialization.load_pem_private_key(key, None).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = x509.load_pem_x509_certificate(certificate).public_key()
+    raw = serialization.Encoding.DER
+    return own.public_bytes(raw, form) == public.public_bytes(raw, form)
 
 
 def fingerprint(certificate: bytes) -> bytes:

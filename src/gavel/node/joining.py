@@ -167,7 +167,13 @@ class Door(asyncio.Protocol):
 def authority_of(directory: Directory) -> Authority:
     """The authority, with its key; raises BadRequest where that is not kept."""
     try:
-        return Authority(directory.material.authorities.read_bytes(), directory.authority_key.read_bytes())
+        key = directory.authority_key.read_bytes()
+        certificates = authority.split(directory.material.authorities.read_bytes())
+        # Of the two files one is written first: the one with this key signs.
+        return Authority(next(one for one in certificates if authority.is_key_of(key, one)), key)
+    except StopIteration:
+        where = directory.authority_key
+        raise BadRequest(f"{where} is not the key of ca.crt beside it; put back what was there") from None
     except FileNotFoundError:
         node = directory.settings.node
         who = f"node {node}" if node else "a client"
@@ -180,7 +186,11 @@ def authority_of(directory: Directory) -> Authority:
 def invite(directory: Directory, role: Role, seconds: int) -> str:
     """A token for a new node of this role, as a line; valid for so many seconds."""
     settings = directory.settings
-    pinned = authority.fingerprint(authority_of(directory).certificate)
+    authority_of(directory)  # who joins gets a certificate by it
+    leaf = ssl.PEM_cert_to_DER_cert(authority.split(directory.material.certificate.read_bytes())[0].decode())
+    trusted = authority.split(directory.material.authorities.read_bytes())
+    shown = next((one for one in trusted if authority.issued(leaf, one)), trusted[0])  # what this node proves itself by
+    pinned = authority.fingerprint(shown)
     made = directory.tokens.make(settings.address, settings.cluster, pinned, role, int(time.time()), seconds)
     return tokens.text(made)
 
@@ -286,17 +296,12 @@ def _believe(token: Token, told: Json, connection: ssl.SSLObject) -> None:
     """Whether who is on the other side is whom the token means; the secret goes to nobody else. Raises Untrusted."""
     where, pem = token.address, str(told.get("authority", "")).encode()
     leaf = connection.getpeercert(binary_form=True) or b""
-    for one in _split(pem):
+    for one in authority.split(pem):
         if authority.fingerprint(one) == token.authority and authority.issued(leaf, one):
             if authority.holder(leaf).cluster != token.cluster:
                 break
             return
     raise Untrusted(where, "who answers there is not of the cluster that made the token")
-
-
-def _split(pem: bytes) -> list[bytes]:
-    mark = b"-----END CERTIFICATE-----"
-    return [part + mark for part in pem.split(mark)[:-1]]
 
 
 def create(path: str, listen: str, advertise: str = "", name: str = "") -> Directory:

@@ -39,9 +39,11 @@ from gavel.node.rate import Rate
 from gavel.node.renewing import note_ends
 from gavel.node.report import report
 from gavel.node.steward import Steward
+from gavel.node.trust import Trust
 from gavel.runtime import tls
 from gavel.runtime.dialler import address_of
 from gavel.runtime.inside import InsideEngine
+from gavel.runtime.link import Link
 from gavel.runtime.listener import Listener
 from gavel.runtime.master import Master
 from gavel.runtime.open_volume import open_device
@@ -142,6 +144,7 @@ class Daemon:
         self._listening = tls.listening(directory.material)
         self._dialling = tls.dialling(directory.material)
         self.book = directory.book()
+        self.trust = Trust(directory, self.book, self.reload)
         self.steward = Steward(self.book, directory.settings.node, self._dialling, random.random)
         self.master: Master | None = None
         self._closing: list[Callable[[], Any]] = []
@@ -165,7 +168,8 @@ class Daemon:
             founding=None if settings.node == FOUNDER else (),
             judge=steward.judge,
             told=steward.told,
-            linked=steward.linked,
+            trusted=self.trust.told,
+            linked=self._linked,
             asked_status=self._asked_status,
         )
         self._closing.append(master.close)
@@ -234,11 +238,17 @@ class Daemon:
             if self.master is not None:
                 self.master.party = self._party()
                 self.master.replica.limit_catch_up(fresh.settings.catch_up_rate * 10**6)
+                for link in self.master.peers.values():
+                    self.trust.tell(link)
             self._know_myself(address_of(fresh.settings.address)[1])
             logs.event("reloaded", "configuration and certificate were read again")
         except GavelError as problem:
             logs.event("not reloaded", f"not reloaded: {problem}", level=logging.ERROR)
         notify.ready()
+
+    def _linked(self, link: Link) -> None:
+        self.steward.linked(link)
+        self.trust.tell(link)
 
     def _door(self) -> Door:
         assert self.master is not None

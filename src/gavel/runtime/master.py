@@ -72,6 +72,7 @@ log = logging.getLogger("gavel.master")
 
 REPLICA: Final = 0  # channels of PEER messages
 BOOK: Final = 1
+TRUST: Final = 2
 
 LATELY_SECONDS: Final = 0.003  # after something has arrived, more of the same is likely: longer than a round of votes
 
@@ -82,8 +83,9 @@ _ELSEWHERE: Final = (NotAMember, QuorumLost, VolumeFull, DeviceFull, DeviceFaile
 class Master:
     """See the module.
 
-    `party` says who this node is, `judge` who else is not welcome (and why), `told` takes what comes on the channel
-    BOOK, `asked_status` answers a client's question after the cluster instead of the replica. `founding` as in Replica.
+    `party` says who this node is, `judge` who else is not welcome (and why), `told` and `trusted` take what comes on
+    the channels BOOK and TRUST, `asked_status` answers a client's question after the cluster instead of the replica.
+    `founding` as in Replica.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Master:
         founding: Iterable[Member] | None = None,
         judge: Callable[[Greeting], GavelError | None] = lambda peer: None,
         told: Callable[[int, memoryview], None] = lambda node, body: None,
+        trusted: Callable[[int, memoryview], None] = lambda node, body: None,
         linked: Callable[[Link], None] = lambda link: None,
         asked_status: Callable[[requests.Status, Callable[[requests.Answer], None]], None] | None = None,
         clock: Callable[[], int] = time.time_ns,
@@ -114,6 +117,7 @@ class Master:
         self.draining = False
         self.observed: Callable[[str, dict[str, Any]], None] = lambda name, fields: log.info("%s %s", name, fields)
         self._judged, self._told, self._linked, self._asked_status = judge, told, linked, asked_status
+        self._trusted = trusted
         self.device = device
         self.shell = LoopShell(device, self._loop)
         self._ticket = 0
@@ -250,6 +254,8 @@ class Master:
                     self._step(Received(node, peers.decode(body)))
                 elif channel == BOOK:
                     self._told(node, body)
+                elif channel == TRUST:
+                    self._trusted(node, body)
             case Asked(stream, _, _, body):
                 self._request(link, stream, body)
             case Answered(stream, status, body):

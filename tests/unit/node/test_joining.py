@@ -10,14 +10,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 import uvloop
 
-from gavel.errors import BadRequest, BadToken, Unreachable, Untrusted
-from gavel.node import authority, joining, renewing, tokens
+from gavel.errors import BadPeer, BadRequest, BadToken, Unreachable, Untrusted
+from gavel.node import authority, joining, renewing, tokens, trust
 from gavel.node.book import Entry
 from gavel.node.directory import Directory
 from gavel.node.joining import Door
@@ -315,3 +318,57 @@ def test_status_says_when_a_certificate_is_to_be_renewed() -> None:
     assert [one["problem"] and one["problem"].split(";")[0] for one in members] == [
         None, "its certificate ends on 1970-01-11", "its certificate ended on 1970-01-02", None,
     ]  # fmt: skip
+
+
+def test_a_new_authority_signs_and_the_former_is_trusted_until_the_next(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        made = joining.join(joining.invite(first, Role.CLIENT, 60), str(tmp_path / "b")).directory
+        made.book().put(msgspec.structs.replace(made.book().entries[1], address=first.settings.address))
+        assert trust.replace_authority(first) == 2
+        assert [authority.number(one) for one in authority.split(first.material.authorities.read_bytes())] == [2, 1]
+    with serving(first):
+        line = joining.invite(first, Role.SLAVE, 60)
+        other = joining.join(line, str(tmp_path / "c"), "h:1").directory
+        assert authority.number(other.material.authorities.read_bytes()) == 2, "by a master that shows the former yet"
+        made.book().put(msgspec.structs.replace(made.book().entries[1], address=first.settings.address))
+        renewing.renew(made)
+    renewing.renew(first)
+    assert trust.replace_authority(first) == 3
+    with serving(first):
+        for one in (made, other):
+            one.book().put(msgspec.structs.replace(one.book().entries[1], address=first.settings.address))
+        renewing.renew(made)
+    renewing.renew(first)
+    assert [authority.number(one) for one in authority.split(first.material.authorities.read_bytes())] == [3, 2]
+    with serving(first):
+        other.book().put(msgspec.structs.replace(other.book().entries[1], address=first.settings.address))
+        with pytest.raises(Untrusted, match="not issued by this cluster"):
+            renewing.renew(other)
+
+
+def test_whom_to_trust_is_believed_from_masters_only(tmp_path: Path) -> None:
+    first = founded(tmp_path / "a")
+    with serving(first):
+        made = [
+            joining.join(joining.invite(first, role, 60), str(tmp_path / role.name), "h:1").directory
+            for role in (Role.MASTER, Role.SLAVE)
+        ]
+    trust.replace_authority(first)
+    sent: list[tuple[int, bytes]] = []
+    for node, directory in ((2, made[0]), (3, made[1])):
+        changes: list[int] = []
+        link: Any = SimpleNamespace(node=node, carry=lambda channel, body, node=node: sent.append((node, body)))
+        trust.Trust(first, first.book(), lambda: None).tell(link)
+        here = trust.Trust(directory, directory.book(), partial(changes.append, 1))
+        before = directory.material.authorities.read_bytes()
+        here.told(3, memoryview(sent[-1][1]))
+        assert directory.material.authorities.read_bytes() == before and not changes, "node 3 is a slave"
+        here.told(1, memoryview(sent[-1][1]))
+        here.told(1, memoryview(sent[-1][1]))
+        assert directory.material.authorities.read_bytes() == first.material.authorities.read_bytes() and changes == [1]
+        assert directory.authority_key.exists() == (node == 2)
+        with pytest.raises(BadPeer):
+            here.told(1, memoryview(b"garbage"))
+    assert made[0].authority_key.read_bytes() == first.authority_key.read_bytes()
+    assert joining.authority_of(made[0]).key == first.authority_key.read_bytes()
