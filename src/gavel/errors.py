@@ -228,7 +228,7 @@ class LostWork(GavelError):
 
     def __init__(self, why: str, saved: str = "") -> None:
         self.why, self.saved = why, saved
-        where = f"it is saved in {saved}, see `gavel recovered`" if saved else "it is lost"
+        where = f"it is saved in {saved}, look with `gavel lost`" if saved else "it is lost"
         super().__init__(f"what was changed here last is no part of the filesystem: {why}; {where}")
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gavel.cli import changes, cluster, lab, members, mounts, recover, show, sim, snapshots, upkeep, volumes
+from gavel.cli import changes, cluster, lab, lost, members, mounts, recover, show, sim, snapshots, upkeep, volumes
 
 app = typer.Typer(
     name="gavel",
@@ -45,7 +45,7 @@ def _gavel(
     """
 
 
-for family in (volumes, mounts, cluster, lab, changes, upkeep, show, recover, sim):
+for family in (volumes, mounts, cluster, lab, changes, upkeep, show, recover, lost, sim):
     family.register(app)
 app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(members.app, name="volume")

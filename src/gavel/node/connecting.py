@@ -71,7 +71,7 @@ def engine_of(found: Reach, patience: float | None = None, cache: bool = False) 
     if found.leases or cache:
         engine = LeasedEngine(
             found.addresses, found.nodes, found.party, found.context,
-            recovered=recovered(found.directory), cached=cache, patience_seconds=seconds,
+            lost=lost_work(found.directory), cached=cache, patience_seconds=seconds,
         )  # fmt: skip
     else:
         engine = RemoteEngine(found.addresses, found.nodes, found.party, found.context, patience_seconds=seconds)
@@ -79,6 +79,6 @@ def engine_of(found: Reach, patience: float | None = None, cache: bool = False) 
     return engine
 
 
-def recovered(directory: Directory) -> Path:
+def lost_work(directory: Directory) -> Path:
     """Where a client with this identity saves what it could not commit."""
-    return directory.path / "recovered"
+    return directory.path / "lost"

@@ -31,7 +31,7 @@ from gavel.keys.ranges import Range
 from gavel.limits import PATIENCE_SECONDS
 from gavel.runtime.exchange import Arrival
 from gavel.runtime.link import Doubted
-from gavel.runtime.recovered import Recovered
+from gavel.runtime.lost_work import LostWorks
 from gavel.runtime.remote import RemoteEngine
 from gavel.runtime.steady import steady
 from gavel.transaction import requests
@@ -49,7 +49,7 @@ _LEAVE_SECONDS = 10.0  # how long closing waits for what is dirty to be durable
 
 
 class LeasedEngine(RemoteEngine):
-    """See the module. `recovered` is the directory for what could not be committed.
+    """See the module. `lost` is the directory for what could not be committed.
 
     Not `cached`: nothing is kept under leases, every result is confirmed by a majority and durable; others are asked
     for what they have not flushed.
@@ -62,13 +62,13 @@ class LeasedEngine(RemoteEngine):
         me: Party,
         context: ssl.SSLContext | None,
         *,
-        recovered: Path,
+        lost: Path,
         cached: bool = True,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(addresses, nodes, me, context, patience_seconds=patience_seconds, clock=clock)
-        self._recovered = Recovered(recovered, clock)
+        self._lost = LostWorks(lost, clock)
         self.core = Leased(
             self._remote, Holder(me.incarnation), steady, clock, lambda: self._coord, self._save,
             patience_ns=int(patience_seconds * 1e9), cached=cached,
@@ -213,7 +213,7 @@ class LeasedEngine(RemoteEngine):
         self._carry()
 
     def _save(self, why: str, writes: dict[bytes, bytes | None]) -> str:
-        saved = self._recovered.save(why, writes, self.core.contents(writes))
+        saved = self._lost.save(why, writes, self.core.contents(writes))
         log.error("what was changed here last is no part of the filesystem (%s): saved in %s", why, saved)
         return saved
 

@@ -1,7 +1,7 @@
 """What a client could not commit, saved where an operator finds it: a directory for each time that something was lost.
 
     DIR/20261122T195800-1/
-        changes.json        {"format": 1, "when": ns since 1970, "why": TEXT, "changes": [
+        changes.json        {"format": 1, "when": ISO 8601, UTC, "why": TEXT, "changes": [
                                 {"object": ID, "path": PATH or "", "what": [TEXT ...], "mode": MODE, "size": BYTES,
                                  "file": NAME or "", "data": [[OFFSET, LENGTH] ...]} ...]}
         files/1-NAME ...    the bytes of each file that had been written: sparse, at their offsets, as long as the file
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ FORMAT = 1
 _NAME_MOST = 100  # bytes of a file's own name in that of its copy
 
 
-class Recovered:
+class LostWorks:
     """The directory of one client; made when there is something to save."""
 
     def __init__(self, directory: Path, clock: Callable[[], int] = time.time_ns) -> None:
@@ -49,8 +50,9 @@ class Recovered:
             return ""
 
     def _save(self, why: str, changes: list[Lost]) -> Path:
-        now = self._clock()
-        base = self.directory / time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+        moment = time.gmtime(self._clock() // 10**9)
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
+        base = self.directory / time.strftime("%Y%m%dT%H%M%S", moment)
         here = next(path for n in range(1, 1 << 20) if not (path := base.with_name(f"{base.name}-{n}")).exists())
         (here / "files").mkdir(parents=True, mode=0o700)
         told: list[dict[str, Any]] = []
@@ -66,7 +68,7 @@ class Recovered:
                 }
             )  # fmt: skip
         with open(here / "changes.json", "w") as file:
-            json.dump({"format": FORMAT, "when": now, "why": why, "changes": told}, file, indent=1)
+            json.dump({"format": FORMAT, "when": when, "why": why, "changes": told}, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         return here
@@ -89,3 +91,23 @@ def _write(path: Path, lost: Lost) -> None:
         file.truncate(max(lost.size, max(offset + len(data) for offset, data in lost.data)))
         file.flush()
         os.fsync(file.fileno())
+
+
+def restore(place: Path, told: dict[str, Any], target: Path) -> list[Path]:
+    """Copy the files of one such directory under `target`, by their paths there; returns the copies.
+
+    What is there already is left alone: the copy gets another name then.
+    """
+    copies = []
+    for one in told["changes"]:
+        if not one["file"]:
+            continue
+        parts = [part for part in one["path"].split("/") if part not in ("", ".", "..")] or [one["file"]]
+        copy = target.joinpath(*parts)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        count = 1
+        while copy.exists():
+            copy, count = copy.with_name(f"{parts[-1]}.{count}"), count + 1
+        shutil.copyfile(place / "files" / one["file"], copy)
+        copies.append(copy)
+    return copies

@@ -43,7 +43,7 @@ async def clients(
         for count in range(number):
             me = Party(CLUSTER, 0, b"client-number-%02d" % count, Role.CLIENT)
             where = [f"127.0.0.1:{listener.port}"]
-            made.append(LeasedEngine(where, [1], me, None, recovered=folder, cached=cached[count]))
+            made.append(LeasedEngine(where, [1], me, None, lost=folder, cached=cached[count]))
         await made[0].run(lambda tx: superblock.make_root(tx, CALLER))
         yield made
     finally:
