@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from gavel.errors import GavelError
@@ -37,7 +37,7 @@ class Exchange:
     """See the module.
 
     `me` says who this side is whenever a link is made; `judge` says why a peer that has greeted is not welcome, or
-    None; `busy` whether somebody waits for peers (links are pinged often then); `clock` is ns since 1970.
+    None; `busy` on which links somebody waits for the peer (these are pinged often); `clock` is ns since 1970.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Exchange:
         deliver: Callable[[list[Arrival]], None],
         *,
         judge: Callable[[Link, Greeting], GavelError | None] = lambda link, peer: None,
-        busy: Callable[[], bool] = lambda: False,
+        busy: Callable[[], Collection[Link]] = lambda: (),
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.me, self.judge, self.clock = me, judge, clock
@@ -150,11 +150,11 @@ class Exchange:
         if not self.links or self._closed:
             return
         now, busy = time.monotonic_ns(), self._busy()
-        self._beat_at = min(link.beat_at(now, busy) for link in self.links)
+        self._beat_at = min(link.beat_at(now, link in busy) for link in self.links)
         self._timer = self._loop.call_later(max(0.001, (self._beat_at - now) / 1e9), self._beat)
 
     def _beat(self) -> None:
         now, busy = time.monotonic_ns(), self._busy()
         for link in list(self.links):
-            link.beat(now, busy)
+            link.beat(now, link in busy)
         self._arm()

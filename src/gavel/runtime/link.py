@@ -18,7 +18,7 @@ from gavel.errors import BadPeer, GavelError, Unreachable, Untrusted
 from gavel.limits import HANDSHAKE_SECONDS, LEASE_FRAMES_SECOND, LINK_BUFFER, LINK_BUFFER_MAX, LINK_QUEUE_MAX
 from gavel.runtime import tls
 from gavel.runtime.steady import Meter
-from gavel.wire.connection import Connection, Ended, Event, Greeted, Opened, Ponged
+from gavel.wire.connection import Answered, Connection, Ended, Event, Greeted, Opened, Ponged
 from gavel.wire.frames import Buffer
 from gavel.wire.messages import Greeting, Status
 from gavel.wire.pulse import Health, Pulse
@@ -263,6 +263,9 @@ class Link(asyncio.BufferedProtocol):
                     self._events.append(Sure())
             case Ended(error):
                 self.end(error)
+            case Answered():
+                self.pulse.answered(time.monotonic_ns())
+                self._events.append(event)
             case _:
                 self._events.append(event)
 

@@ -110,9 +110,7 @@ class Master:
         self.volume = Volume.open(device, key=key, seed=secrets.token_bytes(SEED_SIZE))
         self.steady = steady
         self.replica = Replica(self.volume, clock(), party.node, founding, resident=False, steady=steady())
-        self.exchange = Exchange(
-            lambda: self.party, self._deliver, judge=self._judge, busy=lambda: bool(self._asked), clock=clock
-        )
+        self.exchange = Exchange(lambda: self.party, self._deliver, judge=self._judge, busy=self._awaited, clock=clock)
         self.peers: dict[int, Link] = {}
         self.draining = False
         self.observed: Callable[[str, dict[str, Any]], None] = lambda name, fields: log.info("%s %s", name, fields)
@@ -222,6 +220,10 @@ class Master:
             if self._timer is not None:
                 self._timer.cancel()
             self.shell.close()
+
+    def _awaited(self) -> list[Link]:
+        """The links to members, when a client waits for an answer; nobody waits for clients."""
+        return list(self.peers.values()) if self._asked else []
 
     # What arrives.
 

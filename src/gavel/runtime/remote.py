@@ -18,7 +18,7 @@ from gavel.limits import PATIENCE_SECONDS
 from gavel.runtime.cluster_engine import ClusterEngine, Heard
 from gavel.runtime.dialler import Dialler
 from gavel.runtime.exchange import Arrival, Exchange
-from gavel.runtime.link import Doubted, Sure
+from gavel.runtime.link import Doubted, Link, Sure
 from gavel.transaction import requests
 from gavel.transaction.requests import Stage
 from gavel.wire.connection import Opened, Party
@@ -56,7 +56,7 @@ class RemoteEngine(ClusterEngine):
         first = random.randrange(len(addresses))
         patience = int(patience_seconds * 1000)
         self._session = Session(len(addresses), patience, lambda below: random.randrange(max(below, 1)), first)
-        self._exchange = Exchange(lambda: me, self._deliver, busy=lambda: bool(self._session.waiting))
+        self._exchange = Exchange(lambda: me, self._deliver, busy=self._awaited)
         self._context = context
         self._diallers = [self._dialler(address) for address in addresses]
         self._name = me.incarnation
@@ -118,6 +118,11 @@ class RemoteEngine(ClusterEngine):
         self._step(Requested(StageBlob(blob, requests.to_blob(stage))))
 
     # The session and its links.
+
+    def _awaited(self) -> list[Link]:
+        """The links to masters that have to answer something."""
+        links = (self._diallers[master].link for master in self._session.awaited)
+        return [link for link in links if link is not None]
 
     def _deliver(self, arrivals: list[Arrival]) -> None:
         for link, event in arrivals:

@@ -160,6 +160,11 @@ class Session:
         """Requests without an answer."""
         return len(self._open)
 
+    @property
+    def awaited(self) -> list[int]:
+        """The masters that have a request and have not answered it."""
+        return [number for number, one in enumerate(self._masters) if one.streams]
+
     def usable(self, master: int) -> bool:
         """Whether requests may be sent to a master."""
         one = self._masters[master]

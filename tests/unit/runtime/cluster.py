@@ -39,7 +39,9 @@ class Node:
         self.busy = False
         self._arrived = asyncio.Event()
         self.react: Callable[[Arrival], None] = lambda arrival: None
-        self.exchange = Exchange(lambda: self.party, self.deliver, judge=self.judge, busy=lambda: self.busy)
+        self.exchange = Exchange(
+            lambda: self.party, self.deliver, judge=self.judge, busy=lambda: self.exchange.links if self.busy else []
+        )
         self.listener: Listener | None = None
 
     def judge(self, link: Link, peer: Greeting) -> GavelError | None:

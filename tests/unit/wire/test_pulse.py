@@ -49,3 +49,18 @@ def test_round_trips_are_smoothed_and_tell_how_far_the_clocks_are_apart() -> Non
         pulse.ponged(number, now + took, ours=10**18 + took, theirs=10**18 + took // 2 + 5000)
     assert pulse.rtt == 900
     assert pulse.skew == 5000
+
+
+def test_answers_to_requests_make_pings_unnecessary_but_end_no_doubt() -> None:
+    pulse = Pulse(0)
+    for now in range(0, 1000 * MS, 10 * MS):
+        pulse.answered(now)
+        assert pulse.due(now, busy=True) is None
+    due = 990 * MS + PING_BUSY_MS * MS
+    assert pulse.next(990 * MS, busy=True) == due
+    number = pulse.due(due, busy=True)
+    assert number is not None
+    pulse.answered(due + LINK_DOUBT_MS * MS)
+    assert pulse.health(due + LINK_DOUBT_MS * MS) is Health.DOUBT
+    pulse.ponged(number, due + LINK_DOUBT_MS * MS)
+    assert pulse.health(due + LINK_DOUBT_MS * MS) is Health.UP

@@ -299,3 +299,15 @@ def test_what_a_master_said_that_is_asked_no_more_does_not_turn_from_the_next() 
     bench.elsewhere(0, 1, BadRequest("not now"))
     assert bench.sent == []
     assert bench.session.chosen == 1
+
+
+def test_only_masters_with_a_request_are_awaited() -> None:
+    bench = Bench()
+    assert bench.session.awaited == []
+    bench.ask("a")
+    assert bench.session.awaited == [0]
+    bench.wait(HEDGE_MS + 100)
+    assert bench.session.awaited == [0, 1], "and where it was asked, too"
+    bench.answer(1, 1)
+    bench.answer(0, 1)
+    assert bench.session.awaited == []
