@@ -212,7 +212,9 @@ class Leases:
 
     def drain(self) -> None:
         """Put what is to be done among the effects."""
-        if self._epoch >= 0:  # else nothing was begun: the volume is only read
+        if self._epoch < 0:
+            return  # nothing was begun: the volume is only read
+        if self._grantor is not None or self._quorum.desk.epoch != self._epoch:
             self.follow()
         grantor = self._grantor
         if grantor is None:

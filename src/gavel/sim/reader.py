@@ -9,7 +9,7 @@ Invariant: its clock runs at most limits.LEASE_DRIFT fast or slow; beyond that n
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from gavel.coherency.holder import Answered, Established, Holder, Recalled, ToMaster
 from gavel.coherency.messages import Granted, S, Want, X
@@ -21,6 +21,9 @@ from gavel.sim.account import Account, Reading
 from gavel.sim.clock import PARTS, HostClock
 from gavel.sim.plan import Plan
 from gavel.sim.world import MILLISECOND, World
+
+ASKS: Final = 40  # of one reader in a run, about
+READS: Final = 6  # after each
 
 
 class Reader:
@@ -85,9 +88,10 @@ class Reader:
         number = self._holder.need(wants, self._now, hold=hold, wide=wide)
         self._asked[number] = self._world.now, key
         self._carry_out()
-        for _ in range(4):
-            self._world.after(self._random.randrange(1 + 2 * self._plan.think + 20 * MILLISECOND), self._read)
-        self._world.after(1 + self._random.randrange(1 + 2 * self._plan.think + 50 * MILLISECOND), self._act)
+        pause = self._random.randrange(2 * self._plan.duration // ASKS)
+        for _ in range(READS):
+            self._world.after(self._random.randrange(1 + pause), self._read)
+        self._world.after(1 + pause, self._act)
 
     def _read(self) -> None:
         key = self._key()
