@@ -30,6 +30,11 @@ class News:
         self._behind: int | None = None  # from where it caught up at the last look
         self._told_so = False
 
+    @property
+    def behind(self) -> bool:
+        """Whether this node has much to catch up with."""
+        return self._told_so
+
     def look(self, status: Json) -> list[Event]:
         """What is new in a status (Master.status)."""
         found: list[Event] = []

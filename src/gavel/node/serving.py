@@ -140,6 +140,7 @@ class Daemon:
         self.over = asyncio.Event()
         self.counters: Counter[str] = Counter()
         self._commits = Rate()
+        self.news = News(directory.settings.node)
         self._incarnation = secrets.token_bytes(16)
         self._listening = tls.listening(directory.material)
         self._dialling = tls.dialling(directory.material)
@@ -204,6 +205,7 @@ class Daemon:
         self._closing.append(inside.close)
         engine = ServedEngine(master, inside, CourseFile(self.directory.path / "upkeep.json"))
         self._closing.append(engine.close)
+        engine.cleanup.put_off = lambda: self.news.behind
         if self.directory.settings.role is not Role.WITNESS:
             engine.cleanup.start()
         cluster = Cluster(inside, caller(), lambda: None)
@@ -274,12 +276,11 @@ class Daemon:
     async def _tell_news(self) -> None:
         """Log what changes about the cluster, as far as this node sees it."""
         assert self.master is not None
-        news = News(self.directory.settings.node)
         await asyncio.sleep(_FIRST_NEWS_SECONDS)
         while True:
             status = await self.master.status()
             self._commits.note(status.get("commits", 0), time.monotonic())
-            for one in news.look(status):
+            for one in self.news.look(status):
                 logs.event(one.name, one.text, level=one.level, **one.fields)
             await asyncio.sleep(_NEWS_SECONDS)
 

@@ -8,6 +8,7 @@ the records.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gavel.errors import GavelError
@@ -57,6 +58,7 @@ class Cleanup:
     def __init__(self, engine: Engine, courses: Courses | None = None) -> None:
         self._engine = engine
         self.courses: Courses = courses or InRecords(engine)
+        self.put_off: Callable[[], bool] = lambda: False  # whether there is something better to do for now
         self._started = False
         self._running: list[Job[Any]] = []
 
@@ -75,7 +77,7 @@ class Cleanup:
             return
         self._engine.later(LOOK_SECONDS, self._look)
         engine = self._engine
-        if engine.jobs.listed() or engine.replica.failure is not None:
+        if engine.jobs.listed() or engine.replica.failure is not None or self.put_off():
             return
         try:
             for name in engine.read(cleanup.due, engine.history.created_tid, self.courses.read()):

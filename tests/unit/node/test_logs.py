@@ -94,6 +94,10 @@ def test_catching_up_is_news_when_it_takes_a_while() -> None:
     steps = [None, behind, None, {**behind, "total": 0}, behind, behind, behind, None, None]
     told = [[one.name for one in news.look(status([1, 2, 3], one))] for one in steps]
     assert told == [[], [], [], [], [], ["catching up"], [], ["caught up"], []]
+    assert not news.behind
+    for _ in range(2):
+        news.look(status([1, 2, 3], behind))
+    assert news.behind
 
 
 def test_a_style_that_there_is_not_is_refused(tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ def test_a_mount_does_by_itself_what_is_due() -> None:
     assert problems(system) == []
 
 
+def test_what_is_due_waits_while_there_is_something_better_to_do() -> None:
+    system = volume()
+    system.engine.cleanup.put_off = lambda: True
+    system.engine.cleanup.start()
+    system.shell.run(2 * DAY)
+    assert course(system) == {}
+    system.engine.cleanup.put_off = lambda: False
+    system.shell.run(SOON)
+    assert {"prune", "reblock"} <= set(course(system))
+
+
 def test_what_runs_out_of_time_goes_on_the_next_day_from_where_it_was() -> None:
     system = volume()
     engine = system.engine
