@@ -30,7 +30,7 @@ from gavel.errors import GavelError, QuorumLost
 from gavel.keys.ranges import Range
 from gavel.limits import PATIENCE_SECONDS
 from gavel.runtime.exchange import Arrival
-from gavel.runtime.link import Doubted
+from gavel.runtime.link import Doubted, Sure
 from gavel.runtime.lost_work import LostWorks
 from gavel.runtime.remote import RemoteEngine
 from gavel.runtime.steady import steady
@@ -229,6 +229,8 @@ class LeasedEngine(RemoteEngine):
             others.append(arrival)
             if isinstance(event, Opened) and event.peer.node:
                 self.core.connected(event.peer.node)
+            elif isinstance(event, Sure) and link.node:
+                self.core.connected(link.node)
             elif isinstance(event, Ended | Doubted) and link.node:
                 self.core.disconnected(link.node)
         super()._deliver(others)
