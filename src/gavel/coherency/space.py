@@ -137,19 +137,24 @@ def object_of(lo: bytes, hi: bytes) -> bytes | None:
 
 def described(lo: bytes, hi: bytes) -> str:
     """A range of lease keys for people: how wide it is, and of what."""
+    pfs, obj = _numbers(lo)
     if (lo, hi) == EVERYTHING:
         return "everything"
-    pfs = int.from_bytes(lo[:_PFS].ljust(_PFS, b"\0"), "big")
-    if len(lo) <= _PFS and (lo.ljust(_PFS, b"\0"), hi) == (lo, _pfs_end(lo + b"\0")):
+    if len(lo) <= _PFS and (lo, hi) == (lo.ljust(_PFS, b"\0"), _pfs_end(lo + b"\0")):
         return f"pfs {pfs}"
-    if lo[:_PFS] != hi[:_PFS] and hi != _pfs_end(lo[:_PFS] + b"\0"):
-        return f"from pfs {pfs} on, several"
-    first = int.from_bytes(lo[_PFS:_OBJECT].ljust(_OBJECT - _PFS, b"\0"), "big")
-    mark = object_of(lo, hi)
-    if mark is not None:
-        whole = len(lo) == _OBJECT and hi == after(mark)
-        return f"object {first:#x} of pfs {pfs}" if whole else f"a part of object {first:#x} of pfs {pfs}"
-    last = int.from_bytes(hi[_PFS:_OBJECT].ljust(_OBJECT - _PFS, b"\0"), "big") if hi[:_PFS] == lo[:_PFS] else 0
-    return (
-        f"objects from {first:#x} to {last - 1:#x} of pfs {pfs}" if last else f"objects from {first:#x} of pfs {pfs} on"
-    )
+    if object_of(lo, hi) is not None:
+        part = "" if len(lo) == _OBJECT and hi == after(lo) else "a part of "
+        return f"{part}object {obj:#x} of pfs {pfs}"
+    start = f"object {obj:#x} of pfs {pfs}" if lo else "the beginning"
+    if hi == EVERYTHING[1]:
+        return f"from {start} to the end"
+    if hi == _pfs_end(lo[:_PFS] + b"\0"):
+        return f"from {start} to its end"
+    last_pfs, last = _numbers(hi)
+    return f"from {start} to before object {last:#x}" + ("" if lo and last_pfs == pfs else f" of pfs {last_pfs}")
+
+
+def _numbers(key: bytes) -> tuple[int, int]:
+    """The pfs and the object that a bound lies in, or at the beginning of."""
+    whole = key[:_OBJECT].ljust(_OBJECT, b"\0")
+    return int.from_bytes(whole[:_PFS], "big"), int.from_bytes(whole[_PFS:], "big")

@@ -87,13 +87,15 @@ def test_ranges_are_described_for_people() -> None:
     assert found == [
         "a part of object 0x7 of pfs 3",
         "object 0x7 of pfs 3",
-        "objects from 0x0 to 0xff of pfs 3",
-        "objects from 0x0 to 0xffff of pfs 3",
-        "objects from 0x0 to 0xffffff of pfs 3",
-        "objects from 0x0 to 0xffffffff of pfs 3",
+        "from object 0x0 of pfs 3 to before object 0x100",
+        "from object 0x0 of pfs 3 to before object 0x10000",
+        "from object 0x0 of pfs 3 to before object 0x1000000",
+        "from object 0x0 of pfs 3 to before object 0x100000000",
         "pfs 3",
         "everything",
     ]
-    assert space.described(b"\0\3", b"\0\5") == "from pfs 3 on, several"
-    assert space.described(b"\0\3" + bytes(7) + b"\7", b"\0\4") == "objects from 0x7 of pfs 3 on"
-    assert space.described(b"\0\3" + bytes(7) + b"\7", b"\0\5") == "from pfs 3 on, several"
+    seventh = b"\0\3" + bytes(7) + b"\7"
+    assert space.described(b"\0\3", b"\0\5") == "from object 0x0 of pfs 3 to before object 0x0 of pfs 5"
+    assert space.described(seventh, b"\0\4") == "from object 0x7 of pfs 3 to its end"
+    assert space.described(seventh, space.EVERYTHING[1]) == "from object 0x7 of pfs 3 to the end"
+    assert space.described(b"", seventh) == "from the beginning to before object 0x7 of pfs 3"
