@@ -312,7 +312,7 @@ def test_garbage_and_frames_that_are_too_large_hurt_nobody(lab: TroubledLab, fs:
     fs.write_bytes("/after", b"all is well")
 
 
-def test_two_masters_and_a_witness_survive_the_loss_of_any_of_them(tmp_path: Path) -> None:
+def test_two_masters_and_a_witness_survive_the_loss_of_a_master_and_of_the_witness(tmp_path: Path) -> None:
     with running(tmp_path / "lab", masters=2) as lab:
         assert lab.add(Role.WITNESS) == 3
         lab.whole()
@@ -323,7 +323,7 @@ def test_two_masters_and_a_witness_survive_the_loss_of_any_of_them(tmp_path: Pat
         nemesis = Nemesis(lab, 1)
         try:
             workload.start()
-            for victim in lab.nodes:
+            for victim in (1, 3):
                 nemesis.some = lambda ends=False, victim=victim: victim  # type: ignore[method-assign, misc]
                 nemesis.strike("kill", workload)
         finally:
