@@ -38,6 +38,7 @@ SCHEDULES = {
     "majority": Schedule("forgotten_grant", says="!! C writes a while D holds it"),
     "one_epoch": Schedule("one_epoch", lacks="C lapses: a -"),
     "from_sent": Schedule("late_keepalive", says="!! C writes a while D holds it"),
+    "shortened": Schedule("slow_clock", says="!! D writes a while C holds it"),
     "released_since": Schedule("late_grant", says="!! C writes a while D holds it"),
     "same_token": Schedule("forgotten_grant", says="!! C writes a while D holds it"),
     "tokens_of_grants": Schedule("other_tokens", lacks="    ((1, 1, 1), (2, 1, 1))"),
@@ -53,3 +54,9 @@ def test_a_transcript_goes_wrong_without_the_rule(rule: str) -> None:
         assert schedule.lacks in text and schedule.lacks not in without
     else:
         assert schedule.says not in text and schedule.says in without
+
+
+def test_a_clock_beyond_the_bound_is_noticed_and_one_within_it_does_no_harm() -> None:
+    text = (TRANSCRIPTS / "slow_clock.txt").read_text()
+    assert "!!" not in LeaseScript().run(text)
+    assert "!! D writes a while C holds it" in LeaseScript().run(text.replace("clock C 98", "clock C 90"))

@@ -16,6 +16,7 @@ anew). Keys are letters, times ms, clients capital letters. Lines:
     run                               all messages, and what they cause
     cut C>1, mend C>1                 what C says to 1 is lost, until it is mended
     stop C, go C                      C stands still; goes on
+    clock C 98                        C's clock, or a master's, runs at 98 % from the beginning on
     wait 500                          ms pass; nothing arrives; timers fire, unless stopped. `pass 500`: messages arrive
     restart 1                         with grace
     seal 1, epoch 1 2 : 1 4 5         1 is sealed; 1 acts in epoch 2 with voters 1 4 5
@@ -90,6 +91,7 @@ class LeaseScript:
         self.noted: dict[str, Any] = {"nothing": []}
         self.bodies: dict[str, list[bytes]] = {}
         self.fights: set[str] = set()
+        self.rates: dict[str, int] = {}
 
     def run(self, text: str) -> str:
         out = []
@@ -104,6 +106,9 @@ class LeaseScript:
                 self.settle()
                 out += [f"    {entry}" for entry in self.log]
         return "\n".join(out) + "\n"
+
+    def clock(self, name: str) -> int:
+        return 1000 * MS + (self.now - 1000 * MS) * self.rates.get(name, 100) // 100
 
     # What moves.
 
@@ -135,7 +140,7 @@ class LeaseScript:
             if name in self.manual:
                 self.owed.setdefault(name, []).append(event.recall)
             else:
-                holder.released(event.recall, 0, self.now)
+                holder.released(event.recall, 0, self.clock(name))
         elif isinstance(event, Lapsed):
             ranges = ", ".join(f"{shown(lo, hi)} {NAMES[mode]}" for lo, hi, mode in event.ranges)
             self.log.append(f"{name} lapses: {ranges}, as of {event.tid}")
@@ -146,7 +151,7 @@ class LeaseScript:
 
     def look(self) -> None:
         for key in (bytes([code]) for code in range(ord("a"), ord("h"))):
-            using = {n: h for n, h in self.clients.items() if self.now < h.valid_until}
+            using = {n: h for n, h in self.clients.items() if self.clock(n) < h.valid_until}
             for name, holder in using.items():
                 for other, theirs in using.items():
                     fight = f"!! {name} writes {key.decode()} while {other} holds it"
@@ -158,7 +163,7 @@ class LeaseScript:
         for name, holder in self.clients.items():
             for number, grantor in self.masters.items():
                 for key in (bytes([code]) for code in range(ord("a"), ord("h"))):
-                    believed = holder.believes(int(number), key, self.now)
+                    believed = holder.believes(int(number), key, self.clock(name))
                     recorded = grantor.recorded(name.encode() * 16, key)
                     wrong = f"!! {name} believes {number} to grant {key.decode()}"
                     if believed and recorded and believed[0] == recorded[0] and believed[1] > recorded[1]:
@@ -170,9 +175,9 @@ class LeaseScript:
         message = self.wires[source, target].pop(0)
         self.log.append(f"{source}>{target} {self.told(message)}")
         if target in self.masters:
-            self.masters[target].hear(source.encode() * 16, message, self.now)
+            self.masters[target].hear(source.encode() * 16, message, self.clock(target))
         else:
-            self.clients[target].hear(int(source), message, self.now)
+            self.clients[target].hear(int(source), message, self.clock(target))
         self.settle()
 
     def told(self, message: Any) -> str:
@@ -222,11 +227,11 @@ class LeaseScript:
     def do_ask(self, name: str, word: str, mode: str, *words: str) -> None:
         after = int(words[words.index("after") + 1]) if "after" in words else None
         want = Want(*span(word), MODES[mode])
-        number = self.clients[name].need([want], self.now, after=after, hold="free" not in words, wide=False)
+        number = self.clients[name].need([want], self.clock(name), after=after, hold="free" not in words, wide=False)
         self.log.append(f"number {number}")
 
     def do_done(self, name: str, number: str) -> None:
-        self.clients[name].done(int(number), self.now)
+        self.clients[name].done(int(number), self.clock(name))
 
     def do_dirty(self, name: str) -> None:
         self.manual.add(name)
@@ -234,10 +239,10 @@ class LeaseScript:
     def do_clean(self, name: str) -> None:
         self.manual.discard(name)
         for recall in self.owed.pop(name, []):
-            self.clients[name].released(recall, 90, self.now)
+            self.clients[name].released(recall, 90, self.clock(name))
 
     def do_give(self, name: str, word: str, mode: str) -> None:
-        self.clients[name].give_up([Want(*span(word), MODES[mode])], 0, self.now)
+        self.clients[name].give_up([Want(*span(word), MODES[mode])], 0, self.clock(name))
 
     def do_note(self, name: str, key: str, as_: str) -> None:
         self.noted[as_] = self.clients[name].tokens([span(key)])
@@ -250,7 +255,7 @@ class LeaseScript:
         tokens = None
         if "under" in given:
             tokens = [Token(inc, count) for node, inc, count in self.noted[given["under"]] if node == int(number)]
-        verdict = self.masters[number].admit(name.encode() * 16, reads, writes, tokens, self.now)
+        verdict = self.masters[number].admit(name.encode() * 16, reads, writes, tokens, self.clock(number))
         if verdict == 0:
             self.masters[number].block(tx, writes)
         self.bodies[tx] = writes
@@ -258,10 +263,10 @@ class LeaseScript:
 
     def do_executed(self, number: str, tx: str, tid: str) -> None:
         self.sites[number].executed += [(key, int(tid)) for key in self.bodies[tx]]
-        self.masters[number].unblock(tx, self.now)
+        self.masters[number].unblock(tx, self.clock(number))
 
     def do_over(self, number: str, tx: str) -> None:
-        self.masters[number].unblock(tx, self.now)
+        self.masters[number].unblock(tx, self.clock(number))
 
     def do_deliver(self, way: str, count: str = "1") -> None:
         source, target = way.split(">")
@@ -290,6 +295,9 @@ class LeaseScript:
         source, target = way.split(">")
         self.cut.discard((source, target))
 
+    def do_clock(self, name: str, per_cent: str) -> None:
+        self.rates[name] = int(per_cent)
+
     def do_run(self) -> None:
         self.settle()
         while wires := self.ready():
@@ -304,8 +312,8 @@ class LeaseScript:
 
     def tick(self, name: str) -> None:
         core: Any = self.masters.get(name) or self.clients[name]
-        if name not in self.stopped and core.wake_at is not None and core.wake_at <= self.now:
-            core.tick(self.now)
+        if name not in self.stopped and core.wake_at is not None and core.wake_at <= self.clock(name):
+            core.tick(self.clock(name))
             self.settle()
 
     def do_wait(self, ms: str) -> None:
@@ -328,7 +336,7 @@ class LeaseScript:
         voters = self.masters[number]._voters
         self.masters[number] = Grantor(self.starts[number], self.sites[number], self.rules)
         self.masters[number].enter(1, voters, self.now)
-        self.masters[number].start_grace(self.now)
+        self.masters[number].start_grace(self.clock(number))
 
     def do_seal(self, number: str) -> None:
         self.masters[number].seal()
@@ -338,7 +346,7 @@ class LeaseScript:
 
     def do_show(self) -> None:
         for name, holder in self.clients.items():
-            held = holder._holdings.modes if self.now < holder.valid_until else []
+            held = holder._holdings.modes if self.clock(name) < holder.valid_until else []
             self.log.append(
                 f"{name}: {', '.join(f'{shown(lo, hi)} {NAMES[mode]}' for lo, hi, mode in held) or 'nothing'}"
             )

@@ -109,7 +109,7 @@ class ToyMachine:
         data = json.dumps(lot, default=lambda session: session.hex()).encode()
         return data, following, min(begin + 2, len(tids)), len(tids)
 
-    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> None:
+    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> bool:
         for tid, (born, session, seq, coord), keys in json.loads(piece):
             if tid not in self.history:
                 entry = tid, TxId(born, bytes.fromhex(session), seq, coord), [key.encode() for key in keys]
@@ -117,6 +117,7 @@ class ToyMachine:
                 self._disk.log.append(("commit", entry))
         if last:
             self.applied_tid = max(self.applied_tid, hi)
+        return True
 
 
 @dataclass
