@@ -1,7 +1,7 @@
 """A wiped master of a cluster catches up: how fast, how right its progress and the time left are, what commits pay.
 
 Its disk is lost, it joins anew as a slave, gets everything from another master, and becomes a master again. Measured is
-from its first piece to its last, by what `gavel status` says every tenth of a second; once while nobody works, once
+from its first piece to its last, by what `gavel status` says four times a second; once while nobody works, once
 while a client writes one small file after the other, as it does for some seconds before and after, to compare.
 """
 
@@ -12,22 +12,22 @@ import os
 import statistics
 import threading
 import time
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import uvloop
 
+import gavel
 from benchmarks.measure import Row
 from gavel.client import operations
-from gavel.client.volumes import caller
+from gavel.client.volumes import caller, format_volume
 from gavel.node.connecting import engine_of
 from gavel.node.lab import Lab
 from gavel.node.reach import reach
-from gavel.runtime.remote import RemoteEngine
-from gavel.transaction.transaction import Transaction
 
-TOGETHER = 100  # files that are made by one transaction
-ENGINES = 4
-LOOK = 0.1  # seconds
+SIZE = 10_240  # bytes of a file
+VOLUME = 8 << 30
+LOOK = 0.25  # seconds
 CLEAR = 1.0  # seconds left; with fewer, how right an estimate is does not matter
 PATIENCE = 900.0
 
@@ -41,10 +41,23 @@ class Sample(NamedTuple):
     left: float | None
 
 
-def rows(lab: Lab, files: int, size: int, beside: float) -> list[Row]:
-    """Make so many files of so many bytes, then wipe a master twice. Commits go on for `beside` seconds around it."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_fill(lab.url, files, size))
+def filled(volume: Path, directories: int, files: int) -> Path:
+    """A volume with so many directories of so many files each, no two alike, for the first master."""
+    format_volume(volume, size=VOLUME, label="filled", key=None)
+    with gavel.open(str(volume)) as past:
+        for directory in range(directories):
+
+            def make(tx: Any, name: str = f"/{directory}") -> None:
+                tx.mkdir(name)
+                for number in range(files):
+                    tx.write_bytes(f"{name}/{number}", os.urandom(SIZE))
+
+            past.run(make)
+    return volume
+
+
+def rows(lab: Lab, beside: float) -> list[Row]:
+    """Wipe a master of a filled lab twice. Commits go on for `beside` seconds around it."""
     number = max(lab.nodes)
     quiet = _wiped(lab, number)
     found = _told("while nobody works", quiet)
@@ -101,31 +114,6 @@ def _wiped(lab: Lab, number: int) -> list[Sample]:
             return samples
         time.sleep(LOOK)
     raise RuntimeError("the wiped master has not caught up")
-
-
-async def _fill(url: str, files: int, size: int) -> None:
-    """Files with contents of their own, a directory for each transaction."""
-    engines = [engine_of(await asyncio.to_thread(reach, url)) for _ in range(ENGINES)]
-    lots = iter(range((files + TOGETHER - 1) // TOGETHER))
-
-    async def work(number: int, engine: RemoteEngine) -> None:
-        own = b"of-%d" % number  # else all would collide on the root
-        await engine.run(lambda tx: operations.make_directory(tx, own, 0o755, caller()))
-        for lot in lots:
-            contents = [os.urandom(size) for _ in range(min(TOGETHER, files - lot * TOGETHER))]
-
-            def make(tx: Transaction, where: bytes = b"%b/%d" % (own, lot), contents: list[bytes] = contents) -> None:
-                operations.make_directory(tx, where, 0o755, caller())
-                for number, content in enumerate(contents):
-                    operations.write_whole(tx, b"%b/%d" % (where, number), content, caller())
-
-            await engine.run(make)
-
-    try:
-        await asyncio.gather(*(work(number, engine) for number, engine in enumerate(engines)))
-    finally:
-        for engine in engines:
-            await engine.close()
 
 
 class _Writer:

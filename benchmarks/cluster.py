@@ -62,17 +62,19 @@ def run(large: bool) -> list[Row]:
         rows += etcd.run(large)
     else:
         print("etcd: not on the PATH, so nothing is measured beside", file=sys.stderr)
-    with scratch() as base, running(base / "lab") as lab:
-        rows += catching_up.rows(lab, *((100_000, 10_240, 10) if large else (200, 10_240, 1)))
+    with scratch() as base:
+        volume = catching_up.filled(base / "filled.gavel", *((100, 1000) if large else (2, 100)))
+        with running(base / "lab", volume) as lab:
+            rows += catching_up.rows(lab, 10 if large else 1)
     return rows
 
 
 @contextmanager
-def running(path: Path) -> Iterator[Lab]:
+def running(path: Path, volume: Path | None = None) -> Iterator[Lab]:
     """A lab, which is down at the end whatever happens; its identity is that of this process's clients."""
     before = os.environ.get("GAVEL_IDENTITY")
     try:
-        lab = Lab.make(path, MASTERS)
+        lab = Lab.make(path, MASTERS, volume)
         os.environ["GAVEL_IDENTITY"] = str(lab.identity)
         _settle(lab)
         yield lab

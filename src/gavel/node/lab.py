@@ -64,8 +64,11 @@ class Lab:
             raise BadRequest(f"{self.path} is no lab; `gavel lab up {self.path}` makes one") from None
 
     @classmethod
-    def make(cls, path: str | os.PathLike[str], masters: int) -> Lab:
-        """A new lab with so many masters, which run when this returns; raises BadRequest."""
+    def make(cls, path: str | os.PathLike[str], masters: int, volume: Path | None = None) -> Lab:
+        """A new lab with so many masters, which run when this returns; raises BadRequest.
+
+        `volume` becomes the first master's, and the others get what it holds.
+        """
         where = Path(path).absolute()
         where.mkdir(parents=True, exist_ok=True)
         if any(where.iterdir()):
@@ -77,7 +80,10 @@ class Lab:
             lab._connect()
         first = lab._place(1)
         made = joining.create(str(first), lab._nodes["1"]["address"], name="n1")
-        founding.make(made.path, SIZE, None)
+        if volume is None:
+            founding.make(made.path, SIZE, None)
+        else:
+            founding.adopt(made.path, founding.check_adoptable(volume))
         lab.start(1)
         token = joining.invite(Directory(first), Role.CLIENT, _TOKEN_SECONDS)
         joining.join(token, str(where / "client"), name="lab")

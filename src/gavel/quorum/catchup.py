@@ -72,7 +72,9 @@ class CatchUps:
         self._turn = -1
         self._goal = 0  # a tid to be reached by catching up, because others have settled it without this one
         self._beyond: dict[int, int] = {}  # who remembers back to a horizon only, above what is here
-        self.left: entries.Filling | None = None  # how far an unfinished one is
+        self.left: entries.Filling | None = None  # how far an unfinished one is, when it survives a crash
+        self._cursor: bytes | None = None  # how far it is
+        self._survives = True  # all of what was installed last
 
     @property
     def informed(self) -> bool:
@@ -102,7 +104,7 @@ class CatchUps:
     def resume(self, left: entries.Filling | None) -> None:
         """After a restart: what was under way goes on, and nothing is executed before."""
         if left is not None and left.hi > self._desk.stable:
-            self.left = left
+            self.left, self._cursor = left, left.cursor
         self._freeze()
 
     def _needed(self) -> bool:
@@ -141,8 +143,8 @@ class CatchUps:
         least = desk.start_stable if ignorant and desk.reached else max(desk.stable + 1, desk.start_stable)
         least = max(least, self._goal, 0 if left is None else left.hi)
         cursor = None
-        if left is not None and left.cursor is not None and left.cursor[:1] == DATA:
-            cursor = left.cursor
+        if left is not None and self._cursor is not None and self._cursor[:1] == DATA:
+            cursor = self._cursor
         self._count += 1
         self._early.clear()
         stream = desk.starts << 32 | self._count
@@ -210,8 +212,10 @@ class CatchUps:
         if piece.following is None:
             self._finish(piece, asked)
             return False
-        self.left = entries.Filling(piece.lo, piece.hi, piece.following)
-        desk.write(self.left)
+        self._cursor = piece.following
+        if self._survives:
+            self.left = entries.Filling(piece.lo, piece.hi, piece.following)
+            desk.write(self.left)
         self._asked = CatchUp(
             piece.lo, piece.hi, piece.following, asked.least, asked.known_above, asked.stream, CATCH_UP_AHEAD
         )
@@ -224,12 +228,13 @@ class CatchUps:
         desk = self._desk
         if self.left is None or self.left.hi != piece.hi:
             # Written before the machine writes, so that no crash leaves half of it looking whole.
-            self.left = entries.Filling(piece.lo, piece.hi, piece.cursor)
+            cursor = None if self.left is None else self.left.cursor
+            self.left = entries.Filling(piece.lo, piece.hi, cursor)
             desk.write(self.left)
             desk.put()
         try:
             whole = piece.following is None or piece.following[:1] == DECISIONS
-            desk.machine.install(piece.lo, piece.hi, piece.data, whole)
+            self._survives = desk.machine.install(piece.lo, piece.hi, piece.data, whole)
         except Damaged as error:
             desk.observe("catch-up refused", peer=self._peer, error=str(error))
             self._asked_at -= IMPATIENT
@@ -239,7 +244,7 @@ class CatchUps:
     def _finish(self, piece: Piece, asked: CatchUp) -> None:
         desk = self._desk
         self.informed = asked.known_above < NOTHING
-        self.left = self._asked = None
+        self.left = self._asked = self._cursor = None
         self._progress = Progress()
         desk.write(entries.Filled(piece.hi, self.informed))
         self._watermark.jump(piece.hi)

@@ -106,12 +106,13 @@ class Machine(Protocol):
         Raises GavelError when hi can no longer be told from (pruned): the asker begins anew.
         """
 
-    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> None:
+    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> bool:
         """Take in a piece of `changes(lo, hi)`, in order; after the last the state is that of hi and `applied_tid` is
         hi.
 
         Between the first and the last, nothing is executed and the watermark stays at `lo`, crashes included. A
         ledger record written after this call says how far installing came: when it is durable, so must be what was
-        installed. After a crash pieces may come again, from there or from the first: installing is idempotent. Raises
-        Damaged for bytes that are no piece.
+        installed. False: part of the piece is in memory only (a transaction goes on in the next); after a crash it has
+        to come again. After a crash pieces may come again, from there or from the first: installing is idempotent.
+        Raises Damaged for bytes that are no piece.
         """

@@ -122,6 +122,6 @@ class Machine:
         """See gavel.quorum.machine and catch_up.py."""
         return self._teller.changes(lo, hi, cursor, limit)
 
-    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> None:
+    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> bool:
         """See gavel.quorum.machine and taking_in.py. `lo` does not matter: what is here already is passed over."""
-        self._taker.install(hi, piece, last)
+        return self._taker.install(hi, piece, last)

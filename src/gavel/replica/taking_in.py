@@ -36,8 +36,10 @@ class Taker:
         self._lately: OrderedDict[bytes, Extent] = OrderedDict()  # by sum; where nothing was dropped since
         self._drops = volume.drops
 
-    def install(self, hi: int, data: bytes, last: bool) -> None:
+    def install(self, hi: int, data: bytes, last: bool) -> bool:
         """Take in a piece, in order; what was taken in before is passed over. After the last the tid is `hi`.
+
+        False when it ends within a transaction: that part is in memory only.
 
         Raises Damaged for what is no piece or does not fit, VolumeFull, DeviceFull, DeviceFailed.
         """
@@ -54,6 +56,7 @@ class Taker:
                 raise Damaged("a piece of catching up", 0, "the rest of a transaction", "the end")
             if hi > self._history.last_tid:
                 self._log.commit(hi, [], [])
+        return not self._keys
 
     def _take(self, told: Told, blobs: dict[bytes, Blob]) -> None:
         keys, values = told.keys, told.values

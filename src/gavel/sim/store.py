@@ -244,7 +244,7 @@ class Store:
         told = [(tid, txid, _told(outcome), writes) for tid, txid, outcome, writes in self.events[at:upto]]
         return _encode(told), following, upto - first, last - first
 
-    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> None:
+    def install(self, lo: int, hi: int, piece: bytes, last: bool) -> bool:
         """See quorum.machine."""
         try:
             events = _PIECES.decode(piece)
@@ -255,7 +255,7 @@ class Store:
             self._incoming[tid] = (tid, txid, outcome, writes)
         if not last:
             self._log.write("incoming", dict(self._incoming))
-            return
+            return True
         coming = [self._incoming[tid] for tid in sorted(self._incoming) if self._applied < tid <= hi]
         self._incoming.clear()
         self._log.write("install", (hi, coming))
@@ -263,6 +263,7 @@ class Store:
             self._apply(event)
             self._executed(event[0], event[1], event[2])
         self._applied = max(self._applied, hi)
+        return True
 
 
 def _told(outcome: Outcome) -> tuple[bytes | None, int]:

@@ -139,10 +139,11 @@ class WholeMaster:
             self._oracle.executed(self._node, tid, txid, _outcome(outcome))
             return outcome
 
-        def installed(lo: int, hi: int, piece: bytes, last: bool) -> None:
-            install(lo, hi, piece, last)
+        def installed(lo: int, hi: int, piece: bytes, last: bool) -> bool:
+            survives = install(lo, hi, piece, last)
             if last:
                 self._oracle.installed(self._node, hi)
+            return survives
 
         def written_(record: bytes) -> None:
             write(record)
@@ -181,7 +182,7 @@ class WholeMaster:
             return effect
         request = self._asked.pop(asked.ticket)
         if isinstance(result, GavelError):
-            return Reply(request, GavelError(str(result)))
+            return Reply(request, result)
         if isinstance(request, View):
             at = result.at if isinstance(result, requests.Looked) else asked.question.at  # type: ignore[union-attr]
             rows = tuple(tuple(zip(part.keys, part.values, strict=True)) for part in result.parts)

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import pytest
 
-from gavel.effects import Observe, PeerDown, Received
+from gavel.effects import Observe, PeerDown, Received, Ticked
 from gavel.errors import HistoryPruned
 from gavel.limits import CATCH_UP_AHEAD, CATCH_UP_LEAST, MIB, TRANSACTION_LIFE_US
 from gavel.quorum import messages as m
@@ -239,6 +239,19 @@ def test_what_slows_decisions_is_given_slower_and_what_does_not_faster() -> None
     assert 0.5 < given / (CATCH_UP_LEAST * MIB * 10 * (QUIET + GIVING) / SECOND) < 1.01
 
 
+def test_fewer_decisions_are_a_sign_too() -> None:
+    pace, desk = a_pace()
+    turns(pace, desk, 10, 1_000_000, 1_000_000)
+    fast, ends = pace.rate, desk.time + 60 * (QUIET + GIVING)
+    while desk.time < ends:  # each takes as long as ever, but whoever asks for them is slower
+        desk.time += 1_200_000 if pace._giving else 1_000_000
+        desk.decisions += 1
+        desk.deciding += 1_000_000
+        if pace.look():
+            pace.spent(64 * 1024)
+    assert pace.rate == CATCH_UP_LEAST * MIB < fast
+
+
 def test_the_ceiling_holds_while_it_gives_way() -> None:
     pace, desk = a_pace()
     pace.ceiling = 1 << 20
@@ -337,3 +350,30 @@ def test_a_snapshot_remembers_what_is_not_told() -> None:
     for record in core.snapshot():
         again.replay(record)
     assert again.registers.untold == 77
+
+
+def test_after_a_crash_it_goes_on_before_what_was_in_memory_only() -> None:
+    group = away()
+    install = ToyMachine.install
+    halves: list[bool] = []
+
+    def half(machine: ToyMachine, lo: int, hi: int, piece: bytes, last: bool) -> bool:
+        install(machine, lo, hi, piece, last)
+        halves.append(len(machine.history) > 8)
+        return not halves[-1]
+
+    with patch.object(ToyMachine, "install", half):
+        while not any(halves):
+            run_until(group, lambda: bool(pieces(group)))
+            group.deliver(pieces(group)[0])
+    assert group.core(3).catch_ups._cursor == b"m10"
+    left = group.core(3).catch_ups.left
+    assert left is not None and left.cursor == b"m8"
+    group.core(3).desk.urge()
+    group.step(3, Ticked())
+    group.crash(3)
+    group.start(3)
+    left = group.core(3).catch_ups.left
+    assert left is not None and left.cursor == b"m8"
+    group.wait(3000)
+    assert same(group)

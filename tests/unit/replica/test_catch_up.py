@@ -238,3 +238,19 @@ def test_garbage_is_refused() -> None:
             target.machine.install(0, hi, catch_up._encode(catch_up.Piece([told], blobs)), False)
     assert target.history.last_tid == 0
     assert records.is_data(data_key(1, 5))
+
+
+def test_a_part_of_a_transaction_is_not_said_to_survive() -> None:
+    """It is in memory only: whoever resumes behind it after a crash would have the rest without the beginning."""
+    source, target = Master(seed=1), Master(seed=2)
+    hand = Hand(source)
+    hand.decide(body({key(f"{number:03}"): bytes(50) for number in range(100)}))
+    hi, cursor, survived = source.history.last_tid, None, []
+    while True:
+        piece, following, _, _ = source.machine.changes(0, hi, cursor, 1000)
+        survived.append(target.machine.install(0, hi, piece, following is None))
+        if following is None:
+            break
+        cursor = following
+    assert survived.count(False) > 3 and survived[-1]
+    assert same(source, target)
