@@ -31,9 +31,9 @@ from gavel.cache.wanting import Nearby, objects, wants_of
 from gavel.cache.writeback import Ahead, Put, WriteBack
 from gavel.coherency.holder import Answered, Denied, Established, Holder, Lapsed, Recalled, Tokens, ToMaster
 from gavel.coherency.messages import ABSURD, NONE, FromMaster, S, Want, X
-from gavel.coherency.space import lease_range
+from gavel.coherency.space import EVERYTHING, lease_range
 from gavel.effects import Observe, Reply, Send
-from gavel.errors import BadRequest, GavelError, HistoryPruned, QuorumLost
+from gavel.errors import BadRequest, GavelError, QuorumLost
 from gavel.keys.ranges import Range, RangeSet, just
 from gavel.limits import ATTEMPTS_MAX, BUSY_PAUSE_NS
 from gavel.transaction import requests
@@ -80,6 +80,7 @@ class Leased:
         self._plain: dict[Work, RangeSet] = {}  # run without leases, and the keys that each has submitted
         self._syncs: deque[tuple[Any, int]] = deque()
         self._nearby = Nearby()
+        self._unheard: GavelError | None = None  # work was lost, and nobody who wanted it durable has been told
         self._doubt = False  # something lies in overlays whose leases are gone, or going
         self._effects: list[Effect] = []
         self._turning = False
@@ -116,8 +117,11 @@ class Leased:
 
     def sync(self, ticket: Any) -> None:
         """The Reply comes when all that is done by now is durable, with a tid that has it; or why it is not."""
-        now = self._elapsed()
-        self._syncs.append((ticket, self._back.seal(now)))
+        if self._unheard is not None:
+            self._effects.append(Reply(ticket, Finished(None, self._unheard)))
+            self._unheard = None
+            return
+        self._syncs.append((ticket, self._back.seal(self._elapsed())))
         self._turn()
 
     def contents(self, writes: dict[bytes, bytes | None]) -> list[Lost]:
@@ -270,7 +274,10 @@ class Leased:
         if back.lost is not None:
             error, back.lost = back.lost, None
             self._remote.forget_ids()
-            self._forget_everything()
+            if self.kernel:
+                self._effects.append(Forget(0, [EVERYTHING]))
+            if not self._syncs:
+                self._unheard = error
             self._fail_syncs(error)
         elif back.trouble is not None:
             self._fail_syncs(back.trouble)
@@ -293,10 +300,6 @@ class Leased:
     def _fail_syncs(self, error: GavelError) -> None:
         while self._syncs:
             self._effects.append(Reply(self._syncs.popleft()[0], Finished(None, error)))
-
-    def _forget_everything(self) -> None:
-        if self.kernel:
-            self._effects.append(Forget(0, [(b"", b"\xff\xff\xff")]))
 
     # Running.
 
@@ -474,32 +477,10 @@ class Leased:
                     work.not_before = self._elapsed() + BUSY_PAUSE_NS
             return
         try:
-            self._learn(question, answer)
+            for lo, hi in self._remote.learn(question, answer, self._wall()):
+                self._ground.open(lo, hi)
         except GavelError as error:
             self._end(work, Finished(None, error))
-
-    def _learn(self, question: Question, answer: requests.Answer | GavelError) -> None:
-        """Take in what a master said of the present; raises what it cannot say it for."""
-        match question, answer:
-            case requests.Data(), HistoryPruned():
-                self._remote.pruned(question)
-            case _, GavelError():
-                raise answer
-            case Look(), requests.Looked():
-                self._remote.naming.heard(answer.clock or answer.at, self._wall())
-                for (lo, hi, version), part in zip(question.ranges, answer.parts, strict=False):
-                    if part is None:
-                        self._held.confirm(lo, hi, version, answer.at)
-                    else:
-                        hi = self._remote.take(lo, hi, answer.at, part)
-                    self._ground.open(lo, hi)
-            case Fetch(), requests.Fetched():
-                for (lo, hi), part in zip(question.ranges, answer.parts, strict=False):
-                    self._remote.take(lo, hi, question.at, part, self._remote.state(question.at))
-            case requests.Data(), requests.Found():
-                self._remote.found(question, answer)
-            case _:
-                raise BadRequest(f"a {type(answer).__name__} is no answer to a {type(question).__name__}")
 
     # Without leases: what is contended, frozen transactions, the past.
 

@@ -17,7 +17,7 @@ from gavel.cache.held import Held
 from gavel.cache.held_view import HeldView
 from gavel.cache.naming import Naming
 from gavel.cache.places import Places
-from gavel.errors import TooLarge
+from gavel.errors import BadRequest, GavelError, HistoryPruned, TooLarge
 from gavel.keys import records
 from gavel.keys.ranges import RangeSet, just
 from gavel.limits import HELD_BYTES, OBJECT_ID_BLOCK, OBJECT_ID_MAX, PASTS_MAX
@@ -136,6 +136,34 @@ class Remote:
         self.ids.clear()
 
     # What masters say of the present, to operations that are no Attempts.
+
+    def learn(
+        self, question: requests.Question, answer: requests.Answer | GavelError, now: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Take in what a master said; the ranges of the present of which more is known. Raises what it said instead."""
+        match question, answer:
+            case requests.Data(), HistoryPruned():
+                self.pruned(question)
+            case _, GavelError():
+                raise answer
+            case requests.Look(), requests.Looked():
+                self.naming.heard(answer.clock or answer.at, now)
+                known = []
+                for (lo, hi, version), part in zip(question.ranges, answer.parts, strict=False):
+                    if part is None:
+                        self.present.confirm(lo, hi, version, answer.at)
+                    else:
+                        hi = self.take(lo, hi, answer.at, part)
+                    known.append((lo, hi))
+                return known
+            case requests.Fetch(), requests.Fetched():
+                for (lo, hi), part in zip(question.ranges, answer.parts, strict=False):
+                    self.take(lo, hi, question.at, part, self.state(question.at))
+            case requests.Data(), requests.Found():
+                self.found(question, answer)
+            case _:
+                raise BadRequest(f"a {type(answer).__name__} is no answer to a {type(question).__name__}")
+        return []
 
     def take(self, lo: bytes, hi: bytes, at: int, part: requests.Records, held: Held | None = None) -> bytes:
         """These are the records of [lo, hi) as of `at`, or as far as they go; up to where. `held`: of that past."""
