@@ -99,7 +99,7 @@ class Holdings:
         """Until when all that is held is held; 0 if nothing is."""
         times: list[int] = []
         if len(self.modes):
-            for support in {support for support, _ in self._support.values()}:
+            for support in dict.fromkeys(support for support, _ in self._support.values()):
                 mode = self._mode(support, now)
                 if mode:
                     times.append(self._masters.until(support, mode))
