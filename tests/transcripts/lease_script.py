@@ -16,7 +16,7 @@ anew). Keys are letters, times ms, clients capital letters. Lines:
     run                               all messages, and what they cause
     cut C>1, mend C>1                 what C says to 1 is lost, until it is mended
     stop C, go C                      C stands still; goes on
-    clock C 98                        C's clock, or a master's, runs at 98 % from the beginning on
+    clock C 98                        C's clock, or a master's, runs at 98 % from now on
     wait 500                          ms pass; nothing arrives; timers fire, unless stopped. `pass 500`: messages arrive
     restart 1                         with grace
     seal 1, epoch 1 2 : 1 4 5         1 is sealed; 1 acts in epoch 2 with voters 1 4 5
@@ -91,7 +91,7 @@ class LeaseScript:
         self.noted: dict[str, Any] = {"nothing": []}
         self.bodies: dict[str, list[bytes]] = {}
         self.fights: set[str] = set()
-        self.rates: dict[str, int] = {}
+        self.rates: dict[str, tuple[int, int]] = {}  # per cent, and since when
 
     def run(self, text: str) -> str:
         out = []
@@ -108,7 +108,8 @@ class LeaseScript:
         return "\n".join(out) + "\n"
 
     def clock(self, name: str) -> int:
-        return 1000 * MS + (self.now - 1000 * MS) * self.rates.get(name, 100) // 100
+        rate, since = self.rates.get(name, (100, self.now))
+        return since + (self.now - since) * rate // 100
 
     # What moves.
 
@@ -222,6 +223,7 @@ class LeaseScript:
             for number in words[:colon]:
                 self.clients[name].connected(int(number), self.now)
         self.do_run()
+        self.do_pass("100")
         self.log = []
 
     def do_ask(self, name: str, word: str, mode: str, *words: str) -> None:
@@ -296,7 +298,7 @@ class LeaseScript:
         self.cut.discard((source, target))
 
     def do_clock(self, name: str, per_cent: str) -> None:
-        self.rates[name] = int(per_cent)
+        self.rates[name] = int(per_cent), self.now
 
     def do_run(self) -> None:
         self.settle()

@@ -433,7 +433,8 @@ class Holder:
         elif self._deferred:
             self._reconsider(now)
         if now >= self._beat_at:
-            self._beat_at = now + BEAT_NS
+            known = all(master.token is not None for master in self._masters if master.connected)
+            self._beat_at = now + (BEAT_NS if known else BEAT_NS // 8)  # who has not answered yet is about to act
             for master in self._masters:
                 self._beat(master, now)
                 for ask in self._asks.values():

@@ -271,7 +271,7 @@ class LeaseClient:
         kind = "write" if random(100) < plan.writes else "read"
         if random(100) < plan.direct:
             kind = "direct " + kind
-        elif random(100) < 5:
+        elif random(100) < plan.fsyncs:
             kind = "fsync"
         self.operation = Operation(kind, key, self._world.now)
         if random(100) < 5:

@@ -44,6 +44,7 @@ class LeasePlan:
     think: int = 10 * MILLISECOND
     writes: int = 50  # per cent of operations
     direct: int = 10  # per cent of operations that use no lease
+    fsyncs: int = 5  # per cent of operations
     certify: bool = False  # flushes say what they read, so that certification could refuse them as well
     drift: float = 1.0
     weather: Weather = Weather()  # noqa: RUF009  it is frozen
