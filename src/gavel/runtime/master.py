@@ -74,7 +74,7 @@ REPLICA: Final = 0  # channels of PEER messages
 BOOK: Final = 1
 TRUST: Final = 2
 
-LATELY_SECONDS: Final = 0.003  # after something has arrived, more of the same is likely: longer than a round of votes
+LATELY_SECONDS: Final = 0.1  # after something has arrived, more of the same is likely: upkeep is slow for so long
 
 # What another master may well be able to do: the client asks it instead.
 _ELSEWHERE: Final = (NotAMember, QuorumLost, VolumeFull, DeviceFull, DeviceFailed)
