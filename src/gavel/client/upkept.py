@@ -205,6 +205,10 @@ class AsyncUpkept:
         """See Upkept.cleanup_set."""
         return self._kept.cleanup_set(name, every, budget)
 
+    async def cleanup_tasks(self) -> dict[str, Task]:
+        """See Upkept.cleanup_tasks."""
+        return self._kept.cleanup_tasks()
+
     async def compression(self, path: AnyPath = "/") -> str:
         """See Upkept.compression."""
         return self._kept.compression(path)

@@ -56,9 +56,14 @@ class Checkpoints:
         """Start one if so much was written since the last one."""
         dirty = self._history.dirty_bytes
         self._volume.promise(dirty)
+        if dirty > DIRTY_NODES_MAX and self._running is None:
+            self._start(now)
+        self.look_at_log(now)
+
+    def look_at_log(self, now: int) -> None:
+        """Start one if the log has grown so much since the last one, also by what changes no record."""
         logged, records = self._volume.replay_size
-        due = logged > REPLAY_BYTES_MAX or records > REPLAY_RECORDS_MAX or dirty > DIRTY_NODES_MAX
-        if due and self._running is None:
+        if (logged > REPLAY_BYTES_MAX or records > REPLAY_RECORDS_MAX) and self._running is None:
             self._start(now)
 
     def make_room(self, now: int) -> None:

@@ -204,7 +204,7 @@ class Replica:
                 self._clients.look()
                 self._checkpoints.resume(now)
                 if self.log.failure is None:
-                    self._checkpoints.look(now)  # what the quorum writes adds up, also where no record changes
+                    self._checkpoints.look_at_log(now)  # what the quorum writes adds up
                 self._to_quorum(event)
                 if self.leases.due():
                     self._guarded(self.leases.tick)
