@@ -68,7 +68,9 @@ def test_past_failures(failure: dict[str, Any]) -> None:
         focus=given.get("--focus", ""),
         without=frozenset([given["--without"]] if "--without" in given else []),
     )
-    plan = replace(plan, whole=failure.get("whole", False))
+    plan = replace(plan, whole=failure.get("whole", False), readers=failure.get("readers", 0))
+    if "refusing" in failure:  # older than machines that refuse
+        plan = replace(plan, refusing=failure["refusing"])
     assert run(plan).property == failure.get("property", "")
 
 
@@ -86,6 +88,7 @@ def test_the_options_of_a_plan_make_it_again() -> None:
                 transactions=int(given["--transactions"]) if "--transactions" in given else None,
                 seconds=float(given["--seconds"]) if "--seconds" in given else None,
                 focus=given.get("--focus", ""),
+                readers=int(given["--readers"]) if "--readers" in given else None,
             )
             assert again == smaller
         assert all(fault.at <= max(plan.duration * 40, MILLISECOND) for fault in plan.faults)

@@ -42,6 +42,9 @@ def sim(
     whole: Annotated[
         bool, typer.Option("--whole", help="Whole replicas on volumes, not the quorum over a toy.")
     ] = False,
+    readers: Annotated[
+        int | None, typer.Option(min=0, help="With --whole: how many clients read under leases.")
+    ] = None,
     leases: Annotated[
         bool, typer.Option("--leases", help="Clients that hold leases and keep what they read and wrote.")
     ] = False,
@@ -74,7 +77,7 @@ def sim(
             if leases:
                 plan = remade_with_leases(first + ran, masters, faults, clients, seconds, drift, removed)
             else:
-                plan = remade(first + ran, masters, faults, clients, transactions, seconds, focus, removed)
+                plan = remade(first + ran, masters, faults, clients, transactions, seconds, focus, removed, readers)
                 plan = replace(plan, whole=whole)
         except ValueError as problem:
             raise BadRequest(str(problem)) from None

@@ -61,6 +61,8 @@ def options(plan: Plan) -> str:
         words.append(f"--transactions {plan.transactions}")
     if plan.duration != drawn.duration:
         words.append(f"--seconds {plan.duration / SECOND:g}")
+    if plan.readers != drawn.readers:
+        words.append(f"--readers {plan.readers}")
     if plan.whole:
         words.append("--whole")
     words += [f"--without {rule}" for rule in sorted(plan.without)]
@@ -76,6 +78,7 @@ def remade(
     seconds: float | None = None,
     focus: str = "",
     without: frozenset[str] = frozenset(),
+    readers: int | None = None,
 ) -> Plan:
     """The plan that such options make; raises ValueError for a fault, a focus or a rule that there is not."""
     if focus not in FOCI:
@@ -95,4 +98,6 @@ def remade(
         plan = replace(plan, transactions=transactions)
     if seconds is not None:
         plan = replace(plan, duration=round(seconds * SECOND))
+    if readers is not None:
+        plan = replace(plan, readers=readers)
     return plan
