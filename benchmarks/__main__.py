@@ -12,7 +12,18 @@ from pathlib import Path
 
 from benchmarks.measure import Row, table
 
-SUITES = ["quorum_core", "replica", "cluster", "history", "check", "small_files", "bulk", "compression", "upkeep"]
+SUITES = [
+    "quorum_core",
+    "lease_core",
+    "replica",
+    "cluster",
+    "history",
+    "check",
+    "small_files",
+    "bulk",
+    "compression",
+    "upkeep",
+]
 SUITES += ["recovery", "worst_recovery", "real_work"]
 NEED_MOUNT = {"small_files", "bulk", "recovery", "real_work"}
 

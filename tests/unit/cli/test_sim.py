@@ -43,3 +43,29 @@ def test_a_failing_run_is_shrunk_and_can_be_seen_again(
 def test_what_makes_no_sense_is_refused(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sim", "--seed", "1", *wrong]) == 2
     assert capsys.readouterr().err.startswith("gavel: ")
+
+
+def test_a_run_with_leases_holds_and_is_its_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "sim",
+        "--leases",
+        "--seed",
+        "1",
+        "--masters",
+        "3",
+        "--clients",
+        "2",
+        "--seconds",
+        "1",
+        "--faults",
+        "none",
+    ]
+    assert run(command) == run(command) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("seed 1  holds") and "reads" in first
+    assert first.split("digest ")[1].split()[0] == second.split("digest ")[1].split()[0]
+
+
+def test_what_does_not_go_with_leases_is_refused() -> None:
+    assert run(["sim", "--leases", "--whole"]) == 2
+    assert run(["sim", "--leases", "--seed", "1", "--without", "floor"]) == 2
