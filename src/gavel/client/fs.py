@@ -107,7 +107,7 @@ class Fs(Upkept, OverTime, Tree):
         with self._engine.turn:
             work = self._engine.begin()
             return Transaction(
-                InTransaction(work.tx, self._at),
+                InTransaction(work.tx, self._at, self._engine.turn),
                 self._caller,
                 work.freeze,
                 commit=partial(self._commit, work),

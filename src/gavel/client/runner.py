@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from gavel.transaction.transaction import Transaction
@@ -84,25 +85,32 @@ class InTransaction:
 
     Each operation works on a transaction of its own over the outer one, which receives its writes only when it
     succeeds: an operation that raised has left nothing behind, and the outer transaction may go on.
+
+    `turn` is held for each of them: a volume's own thread works on the same log and trees meanwhile.
     """
 
-    def __init__(self, outer: Transaction, past: Callable[[str], Runner]) -> None:
+    def __init__(
+        self, outer: Transaction, past: Callable[[str], Runner], turn: AbstractContextManager[object] | None = None
+    ) -> None:
         self.outer = outer
         self._past = past
+        self._turn = nullcontext() if turn is None else turn
         self.closed = False
 
     def read(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner; raises ValueError once the transaction is over."""
         self._check_open()
-        return op(self.outer, *args, **kwargs)
+        with self._turn:
+            return op(self.outer, *args, **kwargs)
 
     def write(self, op: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See Runner; raises ValueError once the transaction is over."""
         self._check_open()
         outer = self.outer
-        inner = Transaction(outer, outer.now, outer.pfs, outer.new_object)
-        result = op(inner, *args, **kwargs)
-        outer.writes.update(inner.writes)
+        with self._turn:
+            inner = Transaction(outer, outer.now, outer.pfs, outer.new_object)
+            result = op(inner, *args, **kwargs)
+            outer.writes.update(inner.writes)
         return result
 
     def _check_open(self) -> None:

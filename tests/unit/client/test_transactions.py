@@ -1,5 +1,9 @@
 """Transactions: all or nothing, collisions with their paths, retries."""
 
+import threading
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 
 import gavel
@@ -219,3 +223,25 @@ def test_a_time_below_the_horizon_is_no_collision(fs: Fs) -> None:
     move_horizon(fs)
     with pytest.raises(HistoryPruned):
         fs.run(lambda tx: tx.read_text(f"a@@0x{old:x}"))
+
+
+def test_what_a_transaction_does_has_the_turn(fs: Fs) -> None:
+    """The volume's own thread, which writes out and checkpoints, would else find a log that is half written."""
+    free: list[bool] = []
+    volume, turn = fs._engine.volume, fs._engine.turn
+    append = volume.append_data
+
+    def look() -> None:
+        free.append(turn.acquire(False))
+        if free[-1]:
+            turn.release()
+
+    def noted(*args: Any, **kwargs: Any) -> int:
+        other = threading.Thread(target=look)
+        other.start()
+        other.join()
+        return append(*args, **kwargs)
+
+    with fs.transaction() as tx, patch.object(volume, "append_data", noted):
+        tx.write_bytes("file", bytes(range(256)) * 64)
+    assert free == [False]
