@@ -8,10 +8,11 @@ not executed; all is in memory only, and a restart is followed by a grace.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
-from gavel.coherency.admission import Admission, Blocks, against, alone, wanted
+from gavel.coherency.admission import INTENT_NS, Admission, Transactions
 from gavel.coherency.contention import Heat
+from gavel.coherency.host import Host, Note, Tell
 from gavel.coherency.messages import (
     ABSURD,
     CROWDED,
@@ -22,7 +23,6 @@ from gavel.coherency.messages import (
     Alive,
     Ask,
     FromClient,
-    FromMaster,
     Grant,
     Granted,
     Leave,
@@ -34,7 +34,7 @@ from gavel.coherency.messages import (
     Want,
     X,
 )
-from gavel.coherency.queue import Ahead, Intent, Queue
+from gavel.coherency.queue import Ahead, Queue
 from gavel.coherency.rules import ALL, Rules
 from gavel.coherency.sessions import Recalling, Session, Waiting
 from gavel.coherency.space import levels
@@ -51,45 +51,7 @@ from gavel.limits import (
 __all__ = ["Admission", "Grantor", "Host", "Note", "Tell"]
 
 GRACE_NS: Final = LEASE_TERM_NS + 2 * LEASE_TERM_NS // LEASE_DRIFT
-INTENT_NS: Final = LEASE_TERM_NS // 4  # a refused transaction comes again within it, or gives way
-INTENTS_MAX: Final = 1024
 CROWD: Final = LEASE_RANGES_MAX // 16  # ranges asked back at once when there are too many
-
-
-class Tell(NamedTuple):
-    """Say this to a session, if it can be reached; else nothing is owed."""
-
-    session: bytes
-    message: FromMaster
-
-
-class Note(NamedTuple):
-    """Something worth a log line: a name, a session, and what there is to say."""
-
-    name: str
-    session: bytes
-    fields: dict[str, Any]
-
-
-class Host(Protocol):
-    """What a grantor asks of the master around it."""
-
-    def newest(self, lo: bytes, hi: bytes) -> int:
-        """A tid at or above every one executed here that touched the lease range. The watermark is one; lower saves
-        clients from looking again."""
-        ...
-
-    def stable(self) -> int:
-        """The watermark: everything decided at or below is known and executed here."""
-        ...
-
-    def clock(self) -> int:
-        """The newest tick of the clock."""
-        ...
-
-    def observe(self, tid: int) -> None:
-        """Propose nothing at or below this tid any more. Within the call, before anything else is proposed."""
-        ...
 
 
 class Grantor:
@@ -104,8 +66,8 @@ class Grantor:
         self._rules = rules
         self._sessions: dict[bytes, Session] = {}
         self._queue = Queue()
-        self._intents: dict[tuple[bytes, bytes], Intent] = {}
-        self._blocks = Blocks()
+        self._transactions = Transactions(self._sessions, self._queue, host.clock, self._wanted, rules)
+        self._blocks = self._transactions.blocks
         self._heat = Heat()
         self._epoch = 0
         self._voters: list[int] = []
@@ -306,6 +268,9 @@ class Grantor:
         if self._heat.note(wanted.lo, wanted.hi, now):
             self._note("lease.hot", other.name, lo=wanted.lo, hi=wanted.hi)
 
+    def _wanted(self, other: Session, wanted: Want, age: Age, now: int) -> None:
+        self._recall(other, wanted, age, WANTED, now)
+
     def _bound(self, session: Session, now: int) -> None:
         """Have ranges given up if the session, or this master, has too many."""
         if len(session.held) <= LEASE_RANGES_MAX:
@@ -337,50 +302,10 @@ class Grantor:
             self.tick(now)
         if (self.in_grace(now) and self._rules.grace) or not self._acting:
             return Admission.BUSY
-        writes = sorted(writes)
-        own = self._sessions.get(session)
-        if tokens is not None and self._rules.fence:
-            if own is None or own.ended or own.token not in tokens:
-                return Admission.FENCED
-            if alone(own, reads, writes):
-                return Admission.GO
-            if any(own.held.get(key) != X for key in writes):
-                return Admission.FENCED
-        if not self._rules.propose_waits:
-            return Admission.GO
-        if self._obstructed(session, reads, writes, tokens is None, now):
-            return Admission.BUSY
-        if self._intents:
-            intent = self._intents.pop(_name(session, reads, writes), None)
-            if intent is not None:
-                self._queue.remove(intent)
-        return Admission.GO
-
-    def _obstructed(self, name: bytes, reads: Sequence[Range], writes: Sequence[bytes], queued: bool, now: int) -> bool:
-        """Whether leases of others are in the way, or, if it is to stand in the queue, who came before it."""
-        found = [(other, against(other, reads, writes)) for other in self._sessions.values() if other.name != name]
-        found = [(other, wants) for other, wants in found if wants]
-        key = _name(name, reads, writes)
-        intent = self._intents.get(key)
-        if not found and not (queued and len(self._queue)):
-            return False
-        wants = wanted(reads, writes)
-        if intent is None:
-            self._numbers += 1
-            intent = Intent((Age(self._host.clock(), name), -self._numbers), wants, 0)
-        if not found and not any(self._queue.older(intent.place).blocks(name, *want) for want in wants):
-            return False
-        if key not in self._intents:
-            if len(self._intents) >= INTENTS_MAX:
-                self._queue.remove(self._intents.pop(next(iter(self._intents))))
-            self._intents[key] = intent
-            self._queue.add(intent)
-        intent.until = now + INTENT_NS
-        self._arm(intent.until)
-        for other, against_it in found:
-            for want in against_it:
-                self._recall(other, want, intent.place[0], WANTED, now)
-        return True
+        verdict = self._transactions.admit(session, reads, sorted(writes), tokens, now)
+        if verdict is Admission.BUSY:
+            self._arm(now + INTENT_NS)
+        return verdict
 
     def block(self, transaction: Hashable, writes: Sequence[bytes] | None) -> None:
         """The transaction was admitted here, before a restart perhaps, or carried into this epoch: nothing new is
@@ -405,12 +330,11 @@ class Grantor:
                     self._end(session)
                 else:
                     self._take(session, now)
-        for key in [key for key, intent in self._intents.items() if intent.until <= now]:
-            self._queue.remove(self._intents.pop(key))
+        self._transactions.tick(now)
         self._kick(now)
         times = [session.until for session in self._sessions.values()]
         times += [recall.deadline for session in self._sessions.values() for recall in session.recalls.values()]
-        times += [intent.until for intent in self._intents.values()]
+        times += self._transactions.times()
         if now < self._grace_until:
             times.append(self._grace_until)
         self.wake_at = min(times, default=None)
@@ -493,8 +417,3 @@ class Grantor:
 
 RANGE_BYTES: Final = 2 * 33 + 3 * 8  # of memory that a range costs besides its keys
 SHOWN: Final = 64  # ranges of a session that are shown to people
-
-
-def _name(session: bytes, reads: Sequence[Range], writes: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """What a transaction is known by while it is refused: its next try has another name, but writes the same."""
-    return session, writes[0] if writes else reads[0][0] if reads else b""
