@@ -327,9 +327,9 @@ class Grantor:
             elif any(recall.deadline <= now for recall in session.recalls.values()):
                 self._note("lease.overdue", session.name, recalls=len(session.recalls))
                 if self._rules.overdue_ends:
-                    self._end(session)
+                    self._end(session, now)
                 else:
-                    self._take(session, now)
+                    session.take(now)
         self._transactions.tick(now)
         self._kick(now)
         times = [session.until for session in self._sessions.values()]
@@ -346,16 +346,11 @@ class Grantor:
         if len(session.held):
             self._note("lease.expired", session.name, ranges=len(session.held))
 
-    def _end(self, session: Session) -> None:
-        session.end()
+    def _end(self, session: Session, now: int) -> None:
+        session.end(now)
         for waiting in session.waiting.values():
             self._queue.remove(waiting)
         session.waiting.clear()
-
-    def _take(self, session: Session, now: int) -> None:
-        for recall in [r for r in session.recalls.values() if r.deadline <= now]:
-            session.lower(recall.lo, recall.hi, recall.to)
-        session.settle()
 
     def start_grace(self, now: int) -> None:
         """This master knows no leases though there may be some: it (re)started, or entered an epoch as a new voter."""

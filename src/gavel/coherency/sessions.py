@@ -84,13 +84,17 @@ class Session:
         """Whether something is being recalled from it in [lo, hi) that this mode needs."""
         return any(mode > r.to and r.lo < hi and lo < r.hi for r in self.recalls.values())
 
-    def end(self) -> None:
-        """It left a recall unanswered: what is recalled is taken at once. The rest stands until its term is over, as
+    def end(self, now: int) -> None:
+        """It left a recall unanswered: what that recalled is taken at once. The rest stands until its term is over, as
         the client may believe in it until then; but what is dirty under this token is refused from now on."""
         self.ended = True
-        for recall in self.recalls.values():
+        self.take(now)
+
+    def take(self, now: int) -> None:
+        """Take what was recalled and not answered in time."""
+        for recall in [recall for recall in self.recalls.values() if recall.deadline <= now]:
             self.lower(recall.lo, recall.hi, recall.to)
-        self.recalls.clear()
+            del self.recalls[recall.number]
 
 
 class Waiting:

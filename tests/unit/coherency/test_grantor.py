@@ -169,6 +169,21 @@ def test_who_works_on_a_recall_is_waited_for_but_not_for_ever() -> None:
     assert LEASE_WORK_NS <= now < LEASE_WORK_NS + LEASE_TERM_NS
 
 
+def test_a_session_that_left_one_recall_unanswered_keeps_what_was_recalled_later_until_its_time() -> None:
+    stage = Stage()
+    stage.ask(C, one(5))
+    stage.ask(C, one(7))
+    stage.ask(D, one(5))
+    stage.alive(C, LEASE_TERM_NS // 2)  # renews all but 5, and is told of that recall
+    stage.ask(E, one(7), now=LEASE_TERM_NS // 2)
+    stage.alive(D, LEASE_TERM_NS // 2)
+    stage.grantor.tick(LEASE_TERM_NS)
+    assert [session for session, _ in granted(stage.said())] == [D]
+    assert stage.grantor.recorded(C, key(5))[1] == NONE  # type: ignore[index]
+    assert stage.grantor.recorded(C, key(7))[1] == X  # type: ignore[index]
+    assert stage.notes[-1].name == "lease.overdue"
+
+
 def test_a_write_nobody_knows_blocks_everything() -> None:
     stage = Stage()
     stage.grantor.block("t", None)
