@@ -51,6 +51,7 @@ from gavel.limits import (
 __all__ = ["Admission", "Grantor", "Host", "Note", "Tell"]
 
 GRACE_NS: Final = LEASE_TERM_NS + 2 * LEASE_TERM_NS // LEASE_DRIFT
+ASK_NS: Final = 2 * LEASE_TERM_NS  # for how long an ask waits that is not said again; clients do, three times a term
 CROWD: Final = LEASE_RANGES_MAX // 16  # ranges asked back at once when there are too many
 
 
@@ -148,7 +149,7 @@ class Grantor:
             waiting = Waiting(session, ask, now) if old is None else old
             if waiting.wants != ask.wants:
                 waiting.reach = None
-            waiting.ask, waiting.wants = ask, ask.wants
+            waiting.ask, waiting.wants, waiting.since = ask, ask.wants, now
             if not self._grant(waiting, self._queue.older(waiting.place), None, now):
                 session.waiting[ask.number] = waiting
                 self._queue.add(waiting)
@@ -330,10 +331,14 @@ class Grantor:
                     self._end(session, now)
                 else:
                     session.take(now)
+            for waiting in [w for w in session.waiting.values() if w.since + ASK_NS <= now]:
+                self._queue.remove(waiting)
+                del session.waiting[waiting.ask.number]
         self._transactions.tick(now)
         self._kick(now)
         times = [session.until for session in self._sessions.values()]
         times += [recall.deadline for session in self._sessions.values() for recall in session.recalls.values()]
+        times += [w.since + ASK_NS for session in self._sessions.values() for w in session.waiting.values()]
         times += self._transactions.times()
         if now < self._grace_until:
             times.append(self._grace_until)

@@ -44,12 +44,13 @@ PIN_NS: Final = 50 * 10**6  # what was established is kept so long for the opera
 class _Asking:
     """An ask that is not done."""
 
-    __slots__ = ("age", "answers", "established", "hold", "number", "over", "refusals", "wants", "wide")
+    __slots__ = ("age", "answers", "established", "hold", "number", "over", "pending", "refusals", "wants", "wide")
 
     def __init__(self, number: int, age: Age | None, wants: list[Want], hold: bool, wide: bool) -> None:
         self.number, self.age, self.wants, self.hold, self.wide = number, age, wants, hold, wide
         self.answers: dict[int, tuple[bool, int]] = {}  # by node: whether it is held there, a tid
         self.refusals: dict[int, int] = {}
+        self.pending: dict[int, int] = {}  # by node: how often it was sent and no answer came
         self.established: int | None = None  # when
         self.over = False  # answered or denied: nothing more is to come
 
@@ -130,8 +131,8 @@ class Holder:
         kept against younger ones, for a short while."""
         ask = self._asks.pop(number, None)
         if ask is not None:
-            if ask.established is None and not ask.over and ask.age is not None:
-                for master in self._masters:
+            for master in self._masters:
+                if ask.age is not None and ask.pending.get(master.node):  # it may wait there, before others
                     self._send(master, Ask(number, ask.age, [], False, False, master.sent))
             self._reconsider(now)
 
@@ -141,7 +142,8 @@ class Holder:
         return None if ask is None else ask.age
 
     def _send_ask(self, master: Standing, ask: _Asking) -> None:
-        if ask.age is not None:
+        if ask.age is not None and master.connected:
+            ask.pending[master.node] = ask.pending.get(master.node, 0) + 1
             self._send(master, Ask(ask.number, ask.age, ask.wants, ask.wide, ask.hold, master.sent))
 
     def _complete(self, ask: _Asking, now: int) -> bool:
@@ -210,6 +212,7 @@ class Holder:
         if leaving is not None:
             self._release([leaving.want], max(tid, self.known), leaving.sources)
             self._ask_again([leaving.want])
+            self._reconsider(now)
 
     def give_up(self, ranges: Sequence[Want], tid: int, now: int) -> None:
         """Release these down to their modes, of own accord. Nothing may be dirty there that needs more."""
@@ -312,6 +315,7 @@ class Holder:
                 self._support_by(master, Granted(*granted), less, ask is not None, now)
         if ask is None:
             return
+        ask.pending[master.node] = max(ask.pending.get(master.node, 0) - 1, 0)
         if not message.held or all(self._holdings.granted(master.node, want) for want in ask.wants):
             tids = [tid for _, _, _, tid in message.ranges]
             ask.answers[master.node] = message.held, max(tids, default=0)
@@ -372,7 +376,7 @@ class Holder:
             self._release([want], self.known, [key])
             return
         limit = old.limit if old is not None else max(master.until.values(), default=0)
-        if now < limit and self._pinned(recall, now):
+        if now < limit and self._pinned(master.node, recall, now):
             self._deferred[key] = _Deferred(recall, limit)
             self._measure(now)
             self._arm(now)
@@ -382,14 +386,16 @@ class Holder:
             self._lower(want, now)
             self._out.append(Recalled(self._numbers, [(want.lo, want.hi)], want.mode))
 
-    def _pinned(self, recall: Recall, now: int) -> bool:
-        """Whether an operation here goes first: it has just got what it asked for, or is older than who recalls."""
+    def _pinned(self, node: int, recall: Recall, now: int) -> bool:
+        """Whether an operation here goes first: it has just got what it asked for, or is older than who recalls and
+        has been granted it by that master. Before that it can get nothing there that is being recalled: both would
+        wait for each other."""
         for ask in self._asks.values():
             if ask.over or ask.age is None or not ask.overlaps(recall.lo, recall.hi, recall.to):
                 continue
             older = ask.age < Age(*recall.age)
             if ask.established is None:
-                if older:
+                if older and node in ask.answers:
                     return True
             elif now < ask.established + PIN_NS and (older or not self._waits(ask.age)):
                 return True

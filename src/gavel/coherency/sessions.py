@@ -98,7 +98,7 @@ class Session:
 
 
 class Waiting:
-    """An ask that is not answered."""
+    """An ask that is not answered. A client says it again while it wants it."""
 
     __slots__ = ("ask", "place", "reach", "session", "since", "wants")
 

@@ -53,6 +53,19 @@ def test_a_reader_leaves_a_writer_the_right_to_read() -> None:
     assert stage.site.tick > 90
 
 
+def test_an_ask_that_is_not_said_again_waits_before_nobody_for_ever() -> None:
+    stage = Stage()
+    stage.grantor.block("written", None)
+    stage.ask(C, one(5))
+    wanted = Ask(7, Age(99, D), [one(5)], False, True, 0)
+    for now in range(0, 3 * LEASE_TERM_NS, LEASE_TERM_NS // 3):
+        stage.alive(C, now)
+        stage.grantor.hear(D, wanted, now)
+        stage.alive(D, now)
+    stage.grantor.unblock("written", 3 * LEASE_TERM_NS - 1)
+    assert [session for session, _ in granted(stage.said())] == [D]
+
+
 def test_a_want_twice_is_recalled_once() -> None:
     stage = Stage()
     stage.ask(C, one(5))

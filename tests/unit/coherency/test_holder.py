@@ -124,6 +124,34 @@ def test_a_recall_is_answered_when_the_cache_says_so() -> None:
     assert client.drain() == []
 
 
+def test_an_older_operation_gives_up_what_it_asks_more_of_but_not_what_that_got_it() -> None:
+    for nodes_that_granted, gives_up in (((), True), ((2,), True), ((1,), False)):
+        client = holder()
+        first = client.need([A], 0)
+        for node in THREE:
+            client.hear(node, grant(first), 0)
+        client.done(first, 0)
+        more = Want(b"a", b"c", X)
+        number = client.need([more], 0)
+        for node in nodes_that_granted:
+            client.hear(node, grant(number, more), 0)
+        client.drain()
+        client.hear(1, Recall(4, b"a", b"b", NONE, Age(999, D), 0), 0)
+        assert any(isinstance(event, Recalled) for event in events(client)) == gives_up, nodes_that_granted
+
+
+def test_an_ask_that_may_still_wait_somewhere_is_withdrawn() -> None:
+    client = holder()
+    number = client.need([A], 0)
+    for node in (1, 2):
+        client.hear(node, grant(number), 0)
+    client.drain()
+    client.done(number, 0)
+    assert [(node, message) for node, message in said(client) if isinstance(message, Ask)] == [
+        (3, Ask(number, Age(6, C), [], False, False, 0))
+    ]
+
+
 def test_what_is_not_held_is_released_at_once() -> None:
     client = holder()
     client.hear(1, Recall(4, b"x", b"y", NONE, Age(9, D), 0), 0)
