@@ -533,7 +533,8 @@ def test_ctrl_c_ends_the_work_in_the_mount(shell: Shell) -> None:
     (shell.base / "mnt" / "f").write_bytes(os.urandom(8 * 1024**2))
     shell.tid()
     command = [sys.executable, "-m", "gavel", "scrub", "mnt", "--limit", "0.001"]
-    process = subprocess.Popen(command, cwd=shell.base, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # also where tests run beside others
+    process = subprocess.Popen(command, cwd=shell.base, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **heeding)
     try:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(3)  # it would take hours

@@ -110,6 +110,7 @@ def test_two_masters_and_a_witness(served: Served) -> None:
         fs.write_bytes("/other", SECRET)
         assert fs.read_bytes("/file") == SECRET
     eventually(lambda: served.roles(witness) == {2: "master", 3: "witness"})
+    eventually(lambda: "member lost" in served.log(witness))  # it looks once a second
     served.start(first)
     eventually(lambda: len(served.roles(first)) == 3)
     with connect(served, client, first) as fs:
