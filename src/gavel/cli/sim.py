@@ -12,12 +12,11 @@ import typer
 
 if TYPE_CHECKING:
     from gavel.sim.leases.plan import LeasePlan
-    from gavel.sim.leases.simulation import LeaseResult
     from gavel.sim.plan import Plan
-    from gavel.sim.simulation import Result
+    from gavel.sim.result import Result
 
     AnyPlan = Plan | LeasePlan
-    AnyResult = Result | LeaseResult
+    AnyResult = Result[Plan] | Result[LeasePlan]
 
 SHRINK_SECONDS = 60
 LAST_LINES = 40  # of the trace of a failing run

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
 from gavel.quorum.rules import Rules
-from gavel.sim.plan import FOCI, Plan, draw
+from gavel.sim.plan import FOCI, Fault, Plan, draw
 from gavel.sim.world import SECOND
 
 
@@ -47,20 +47,54 @@ def shrink(failed: Run, run: Callable[[Any], Run], more: Callable[[], bool]) -> 
     return best
 
 
+class Shape(Protocol):
+    """What plans of all kinds have that shrinking changes."""
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """In the order of their times."""
+        ...
+
+    @property
+    def clients(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def duration(self) -> int:
+        """Virtual ns until the faults end."""
+        ...
+
+
+def changed(plan: Shape, drawn: Shape) -> list[str]:
+    """The options for what a plan has fewer of than what was drawn from its seed."""
+    words = []
+    if plan.faults != drawn.faults:
+        words.append("--faults " + (",".join(str(drawn.faults.index(fault)) for fault in plan.faults) or "none"))
+    if plan.clients != drawn.clients:
+        words.append(f"--clients {plan.clients}")
+    if plan.duration != drawn.duration:
+        words.append(f"--seconds {plan.duration / SECOND:g}")
+    return words
+
+
+def chosen(drawn: tuple[Fault, ...], text: str, seed: int) -> tuple[Fault, ...]:
+    """Those of the drawn faults that `--faults` names; raises ValueError for one that there is not."""
+    numbers = [] if text in ("", "none") else [int(number) for number in text.split(",")]
+    if any(not 0 <= number < len(drawn) for number in numbers):
+        raise ValueError(f"seed {seed} has faults 0 to {len(drawn) - 1}")
+    return tuple(drawn[number] for number in numbers)
+
+
 def options(plan: Plan) -> str:
     """The options of `gavel sim` that make this plan again, from its seed."""
     drawn = draw(plan.seed, masters=plan.masters, focus=plan.focus, without=plan.without)
     words = [f"--seed {plan.seed}", f"--masters {plan.masters}"]
     if plan.focus:
         words.append(f"--focus {plan.focus}")
-    if plan.faults != drawn.faults:
-        words.append("--faults " + (",".join(str(drawn.faults.index(fault)) for fault in plan.faults) or "none"))
-    if plan.clients != drawn.clients:
-        words.append(f"--clients {plan.clients}")
+    words += changed(plan, drawn)
     if plan.transactions != drawn.transactions:
         words.append(f"--transactions {plan.transactions}")
-    if plan.duration != drawn.duration:
-        words.append(f"--seconds {plan.duration / SECOND:g}")
     if plan.readers != drawn.readers:
         words.append(f"--readers {plan.readers}")
     if plan.whole:
@@ -88,10 +122,7 @@ def remade(
         raise ValueError(f"the quorum has no rule {unknown[0]}; docs/internals/simulator.md lists them")
     plan = draw(seed, masters=masters, focus=focus, without=without)
     if faults is not None:
-        numbers = [] if faults in ("", "none") else [int(number) for number in faults.split(",")]
-        if any(not 0 <= number < len(plan.faults) for number in numbers):
-            raise ValueError(f"seed {seed} has faults 0 to {len(plan.faults) - 1}")
-        plan = replace(plan, faults=tuple(plan.faults[number] for number in numbers))
+        plan = replace(plan, faults=chosen(plan.faults, faults, seed))
     if clients is not None:
         plan = replace(plan, clients=clients)
     if transactions is not None:

@@ -7,7 +7,7 @@ time everybody must be answered, everything decided, and every member know all o
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from gavel.sim.network import Weather
 from gavel.sim.oracle import Oracle, Violation
 from gavel.sim.plan import Fault, Plan
 from gavel.sim.reader import Reader
+from gavel.sim.result import Result
 from gavel.sim.scribe import Scribe
 from gavel.sim.store import Log, Store
 from gavel.sim.trace import Trace
@@ -39,23 +40,6 @@ from gavel.sim.whole import Messages, VolumeDisk, WholeMaster
 from gavel.sim.world import MILLISECOND, SECOND, World
 
 CALM = 60 * SECOND  # after the faults, until all must be well; twice the life of a transaction
-
-
-@dataclass(slots=True)
-class Result:
-    """What came of a run."""
-
-    plan: Plan
-    violations: list[str]
-    digest: str
-    events: int
-    virtual: int
-    counts: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def property(self) -> str:
-        """The name of the property that the first violation is of; empty without one."""
-        return self.violations[0].split(":")[0] if self.violations else ""
 
 
 class Simulation:
@@ -189,7 +173,7 @@ class Simulation:
 
     # -- the run -----------------------------------------------------------------------------------------------
 
-    def run(self) -> Result:
+    def run(self) -> Result[Plan]:
         """Run it all, and say what came of it."""
         violations: list[str] = []
         try:
@@ -286,6 +270,6 @@ class Simulation:
         }
 
 
-def run(plan: Plan, trace: Trace | None = None) -> Result:
+def run(plan: Plan, trace: Trace | None = None) -> Result[Plan]:
     """Run a plan."""
     return Simulation(plan, trace).run()

@@ -15,6 +15,7 @@ from gavel.coherency.rules import Rules
 from gavel.limits import LEASE_DRIFT
 from gavel.sim.network import Weather
 from gavel.sim.plan import Fault, Kind
+from gavel.sim.shrink import changed, chosen
 from gavel.sim.world import MICROSECOND, MILLISECOND, SECOND
 
 CLIENTS: Final = 100
@@ -140,12 +141,7 @@ def options(plan: LeasePlan) -> str:
     """The options of `gavel sim` that make this plan again, from its seed."""
     drawn = draw(plan.seed, masters=plan.masters, without=plan.without, drift=plan.drift)
     words = ["--leases", f"--seed {plan.seed}", f"--masters {plan.masters}"]
-    if plan.faults != drawn.faults:
-        words.append("--faults " + (",".join(str(drawn.faults.index(fault)) for fault in plan.faults) or "none"))
-    if plan.clients != drawn.clients:
-        words.append(f"--clients {plan.clients}")
-    if plan.duration != drawn.duration:
-        words.append(f"--seconds {plan.duration / SECOND:g}")
+    words += changed(plan, drawn)
     if plan.drift != 1.0:
         words.append(f"--drift {plan.drift:g}")
     words += [f"--without {rule}" for rule in sorted(plan.without)]
@@ -167,10 +163,7 @@ def remade(
         raise ValueError(f"leases have no rule {unknown[0]}; docs/internals/coherency.md lists them")
     plan = draw(seed, masters=masters, without=without, drift=drift)
     if faults is not None:
-        numbers = [] if faults in ("", "none") else [int(number) for number in faults.split(",")]
-        if any(not 0 <= number < len(plan.faults) for number in numbers):
-            raise ValueError(f"seed {seed} has faults 0 to {len(plan.faults) - 1}")
-        plan = replace(plan, faults=tuple(plan.faults[number] for number in numbers))
+        plan = replace(plan, faults=chosen(plan.faults, faults, seed))
     if clients is not None:
         plan = replace(plan, clients=clients)
     if seconds is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from gavel.sim.master import Batches
 from gavel.sim.network import Network
 from gavel.sim.oracle import Oracle, Violation
 from gavel.sim.plan import Fault
+from gavel.sim.result import Result
 from gavel.sim.scribe import Scribe
 from gavel.sim.store import Log, Store
 from gavel.sim.trace import Trace
@@ -36,23 +37,6 @@ from gavel.sim.world import MILLISECOND, World
 
 CALM_NS: Final = 2 * LEASE_TERM_NS  # after the faults, until what was asked by then must be answered
 LAST: Final = 5  # operations of each client after the faults
-
-
-@dataclass(slots=True)
-class LeaseResult:
-    """What came of a run."""
-
-    plan: LeasePlan
-    violations: list[str]
-    digest: str
-    events: int
-    virtual: int
-    counts: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def property(self) -> str:
-        """The name of the property that the first violation is of; empty without one."""
-        return self.violations[0].split(":")[0] if self.violations else ""
 
 
 class LeaseSimulation:
@@ -235,7 +219,7 @@ class LeaseSimulation:
 
     # -- the run -----------------------------------------------------------------------------------------------
 
-    def run(self) -> LeaseResult:
+    def run(self) -> Result[LeasePlan]:
         """Run it all, and say what came of it."""
         try:
             self._faulty()
@@ -248,7 +232,7 @@ class LeaseSimulation:
             violations = [f"crash: {type(crash).__name__} {crash} in {where.name}, line {where.lineno}"]
             self.world.tell("crash", traceback.format_exc())
         world = self.world
-        return LeaseResult(self.plan, violations, world.digest(), world.events, world.now, self._counts())
+        return Result(self.plan, violations, world.digest(), world.events, world.now, self._counts())
 
     def _faulty(self) -> None:
         for node in self.cluster.hosts:
@@ -320,6 +304,6 @@ def _key(number: int) -> bytes:
     return b"\0\0" + obj.to_bytes(8, "big") + b"\1\1" + b"%02d" % number
 
 
-def run(plan: LeasePlan, trace: Trace | None = None) -> LeaseResult:
+def run(plan: LeasePlan, trace: Trace | None = None) -> Result[LeasePlan]:
     """Run a plan."""
     return LeaseSimulation(plan, trace).run()
