@@ -155,8 +155,9 @@ def test_a_host_that_is_full_at_every_allocation(name: str) -> None:
     assert every_call(WORKLOADS[name], arm, goes_on=True) > 1
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", ["volume remove"])
 def test_a_volume_that_is_full_at_every_big_block_it_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other workloads write less than a big-block and take none; the two tests above strike all ten."""
     take = BlockMap.take
     armed: list[tuple[AnyDevice, int]] = []
 
@@ -174,7 +175,7 @@ def test_a_volume_that_is_full_at_every_big_block_it_takes(name: str, monkeypatc
         armed[:] = [(device, call)]
 
     monkeypatch.setattr(BlockMap, "take", refuse)
-    every_call(WORKLOADS[name], arm, goes_on=True)
+    assert every_call(WORKLOADS[name], arm, goes_on=True) > 0, "it never took one"
 
 
 def failing(action: str) -> Arm:
